@@ -1,0 +1,10 @@
+"""This folder takes in: one file per source. The dict is the catalogue; a module is imported when configured."""
+
+from __future__ import annotations
+
+from typing import Final
+
+COLLECTORS: Final[dict[str, str]] = {
+    "file": "agent.collect.file",
+}
+"""Collector types by name: the module whose ``COMPONENT`` fulfils agent.contract.Source."""

@@ -1,0 +1,126 @@
+"""This file is what a plugin fulfils. Timing, retry, accounting and metrics about itself live in the runners.
+
+A component is a module-level ``COMPONENT = Component(…)``, named in the literal dict of its stage. ``open`` gives
+an async context manager; leaving it releases everything, and it may be left at any moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+from agent.batch import Batch, Origin, Signal
+from agent.clock import Clock, Time
+from agent.host import Host
+from agent.options import ComponentOptions
+
+if TYPE_CHECKING:
+    from agent.ownmetrics import Meter
+
+Flow = tuple[str, Signal]
+"""What the ledger tells apart: the source's name and the signal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a component is given when it is opened.
+
+    ``name`` is its name in the configuration (``file.nginx``). ``labels`` are the agent's. ``positions`` are a
+    source's committed positions by key, and ``first_start`` says that it has never committed any. ``state`` is
+    what a processor held at the last commit.
+    """
+
+    name: str
+    host: Host
+    clock: Clock
+    meter: Meter
+    labels: Mapping[str, str] = field(default_factory=dict)
+    positions: Mapping[str, str] = field(default_factory=dict)
+    first_start: bool = True
+    state: bytes | None = None
+
+
+class Source(Protocol):
+    """Pushes batches until cancelled. Each says from where to resume once it is durable, and is never empty-handed:
+    a batch of no records may still carry positions. The next one is asked for when the last was taken in."""
+
+    def batches(self) -> AsyncIterator[Batch]: ...
+
+
+class Rereadable(Protocol):
+    """A source that can read a part of the past again, for the spool to heal a damaged batch."""
+
+    async def reread(self, origin: Origin) -> bytes | None:
+        """The bytes at ``origin``, or None where they no longer exist as they were."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a processor holds between calls: ``blob`` restores it, ``records`` are counted as waiting."""
+
+    blob: bytes
+    records: Mapping[Flow, int] = field(default_factory=dict)
+
+
+class Processor(Protocol):
+    """Changes batches: no I/O and no await; it is told the time.
+
+    ``process`` and ``due`` either return or leave the processor as it was. A batch whose source is
+    ``process.NAME`` is one that the processor made; every other record it was given and neither returns nor
+    holds counts as dropped by it.
+    """
+
+    def process(self, batch: Batch, now: Time) -> Iterable[Batch]: ...
+
+    def due(self, now: Time) -> Iterable[Batch]:
+        """What has been held long enough, and batches made of others, of any signal."""
+        ...
+
+    def held(self) -> Held | None:
+        """What must survive a crash, or None; written in the same commit as the batches it goes with."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Records a destination refused for good while it took the rest."""
+
+    reason: str
+    records: int
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What the destination confirmed: everything sent except ``rejected``."""
+
+    rejected: tuple[Rejection, ...] = ()
+
+
+class Destination(Protocol):
+    """Sends batches of one lane, in order. Returns a receipt or raises Retry, TooLarge, Reject or Hold."""
+
+    async def send(self, batches: Sequence[Batch]) -> Receipt: ...
+
+
+O = TypeVar("O", bound=ComponentOptions)  # noqa: E741 - the design's own name
+T = TypeVar("T", covariant=True)
+
+
+@dataclass(frozen=True)
+class Component(Generic[O, T]):
+    """A registered kind of collector, processor or destination.
+
+    ``signals`` are what it makes (collector), changes (processor) or takes (destination, one lane each).
+    ``lossy`` marks a source that cannot wait, such as UDP. ``summary`` is its sentence in the reference.
+    """
+
+    name: str
+    options: type[O]
+    open: Callable[[O, Context], AbstractAsyncContextManager[T]]
+    signals: tuple[Signal, ...]
+    summary: str
+    lossy: bool = False

@@ -1,0 +1,12 @@
+"""This folder sends: drain.py is the only place that retries, one file per destination. The dict is the catalogue."""
+
+from __future__ import annotations
+
+from typing import Final
+
+DESTINATIONS: Final[dict[str, str]] = {
+    "loki": "agent.export.loki",
+    "file": "agent.export.file",
+    "console": "agent.export.console",
+}
+"""Destination types by name: the module whose ``COMPONENT`` fulfils agent.contract.Destination."""

@@ -1,0 +1,30 @@
+"""This file says where the machine lives: /proc, /sys, state and run time are directories, so tests pass their own."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """The machine the agent runs on, as directories, an environment and a name."""
+
+    state_dir: Path
+    run_dir: Path
+    proc: Path = Path("/proc")
+    sys: Path = Path("/sys")
+    environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    hostname: str = field(default_factory=socket.gethostname)
+
+    @property
+    def spool_dir(self) -> Path:
+        """The spool's own directory; nothing opens a file in it except through SQLite."""
+        return self.state_dir / "spool"
+
+    @property
+    def control_socket(self) -> Path:
+        return self.run_dir / "control.sock"

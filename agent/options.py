@@ -1,0 +1,82 @@
+"""This file is how options are declared: frozen structs beside the code they configure, unknown keys refused.
+
+Every field carries its sentence for the reference in ``Meta(description=…)``; the unit is in the name. A field
+whose value is itself secret says ``Meta(extra={"secret": True})`` and is masked wherever options are shown.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+SECRET = {"secret": True}
+
+
+class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What every table of the configuration is read into."""
+
+
+class ComponentOptions(Options, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What every collector, processor and destination takes."""
+
+    enabled: Annotated[bool, Meta(description="False leaves the component out without removing its table.")] = True
+
+
+class SourceOptions(ComponentOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What every collector takes."""
+
+    labels: Annotated[
+        dict[str, str], Meta(description="Labels added to everything this collector reads.")
+    ] = msgspec.field(default_factory=dict)
+
+
+class ProcessorOptions(ComponentOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What every processor takes."""
+
+    from_: Annotated[
+        tuple[str, ...] | None,
+        Meta(description="The collectors whose records it sees, by name or type; all when left out."),
+    ] = msgspec.field(default=None, name="from")
+
+
+class DestinationOptions(ComponentOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What every destination takes."""
+
+    from_: Annotated[
+        tuple[str, ...] | None,
+        Meta(description="The collectors whose records it gets, by name or type; all when left out."),
+    ] = msgspec.field(default=None, name="from")
+    max_bytes: Annotated[
+        int | None,
+        Meta(ge=1 << 20, description="Most bytes the spool holds for each lane of it; an equal share when left out."),
+    ] = None
+    when_full: Annotated[
+        Literal["block", "drop_oldest"] | None,
+        Meta(
+            description="What gives when that is reached: 'block' pauses the sources, 'drop_oldest' lets the oldest "
+            "records go and counts them. Left out: metrics drop; the rest blocks when it has one destination."
+        ),
+    ] = None
+
+
+class AgentOptions(Options, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The ``[agent]`` table."""
+
+    labels: Annotated[
+        dict[str, str], Meta(description="Labels added to everything this agent sends.")
+    ] = msgspec.field(default_factory=dict)
+    state_dir: Annotated[
+        str, Meta(description="Where the spool lives. Nobody else may write there.")
+    ] = "/var/lib/telemetry-agent"
+    run_dir: Annotated[
+        str, Meta(description="Where the control socket lives.")
+    ] = "/run/telemetry-agent"
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Meta(description="The least level of the agent's own log lines.")
+    ] = "info"
+    log_format: Annotated[
+        Literal["auto", "json", "text"],
+        Meta(description="'auto' writes text to a terminal and JSON everywhere else."),
+    ] = "auto"

@@ -1,0 +1,120 @@
+"""This file is every metric the agent keeps about itself: one table, and the plain numbers behind it.
+
+What the ledger counts is not here: those series are read from the ledger as of the last commit (there is one
+count). Rendering is the endpoint's business.
+"""
+
+from __future__ import annotations
+
+import bisect
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+BUCKETS_SECONDS = (0.01, 0.05, 0.1, 0.5, 1.0, 2.0, 5.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """One metric: its kind, its labels in order, and its help text."""
+
+    kind: Literal["counter", "gauge", "histogram"]
+    labels: tuple[str, ...]
+    help: str
+
+
+TABLE: Mapping[str, Declared] = {
+    # collect
+    "telemetry_agent_collect_batches_total": Declared("counter", ("source",), "Batches a source handed on."),
+    "telemetry_agent_collect_bytes_total": Declared("counter", ("source",), "Bytes a source handed on."),
+    "telemetry_agent_collect_errors_total": Declared("counter", ("source",), "Times a source failed and was restarted."),
+    "telemetry_agent_source_lost_total": Declared("counter", ("source", "reason"), "What never reached the agent: bytes of files, datagrams, events."),
+    "telemetry_agent_lines_cut_total": Declared("counter", ("source",), "Lines longer than max_line_bytes, cut there."),
+    "telemetry_agent_files_open": Declared("gauge", ("source",), "Files a source follows now."),
+    # process
+    "telemetry_agent_process_duration_seconds": Declared("histogram", ("processor",), "Time one batch took in one processor."),
+    "telemetry_agent_process_batches_total": Declared("counter", ("processor",), "Batches a processor was given."),
+    "telemetry_agent_process_errors_total": Declared("counter", ("processor",), "Batches a processor failed on."),
+    "telemetry_agent_redacted_total": Declared("counter", ("processor", "pattern"), "Secrets and personal data replaced."),
+    # hold
+    "telemetry_agent_spool_commits_total": Declared("counter", (), "Transactions the spool committed."),
+    "telemetry_agent_spool_commit_errors_total": Declared("counter", ("reason",), "Transactions the spool could not commit; nothing of them is lost."),
+    "telemetry_agent_spool_commit_duration_seconds": Declared("histogram", (), "Time one commit took, flush included."),
+    "telemetry_agent_spool_sweep_errors_total": Declared("counter", (), "Sweeps that met a row they could not delete."),
+    "telemetry_agent_spool_damaged_total": Declared("counter", ("outcome",), "Batches found damaged: reread, or lost."),
+    "telemetry_agent_spool_replaced_total": Declared("counter", (), "Spool files set aside and replaced."),
+    # export
+    "telemetry_agent_export_requests_total": Declared("counter", ("lane", "outcome"), "Requests by what the answer meant."),
+    "telemetry_agent_export_duration_seconds": Declared("histogram", ("lane",), "Time one request took."),
+    "telemetry_agent_export_bytes_total": Declared("counter", ("lane",), "Uncompressed bytes a destination confirmed."),
+    "telemetry_agent_export_retries_total": Declared("counter", ("lane",), "Requests sent again."),
+    # serve
+    "telemetry_agent_serve_requests_total": Declared("counter", ("path", "code"), "Requests the local endpoint answered."),
+    "telemetry_agent_serve_duration_seconds": Declared("histogram", ("path",), "Time the local endpoint took."),
+    # the process
+    "telemetry_agent_log_messages_total": Declared("counter", ("level",), "Own log lines by level, repeats that were not written included."),
+}
+
+
+@dataclass(slots=True)
+class Distribution:
+    """A histogram: observations per bucket (not cumulative), their sum and their count."""
+
+    counts: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS_SECONDS) + 1))
+    sum_seconds: float = 0.0
+    count: int = 0
+
+
+class Meter:
+    """The numbers behind the table. A name that is not declared raises KeyError."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._numbers: dict[str, dict[tuple[str, ...], float]] = {}
+        self._distributions: dict[str, dict[tuple[str, ...], Distribution]] = {}
+        for name, declared in TABLE.items():
+            if declared.kind == "histogram":
+                self._distributions[name] = {}
+            else:
+                self._numbers[name] = {}
+
+    def add(self, name: str, amount: float = 1, labels: tuple[str, ...] = ()) -> None:
+        """Adds to a counter or a gauge."""
+        with self._lock:
+            series = self._numbers[name]
+            series[labels] = series.get(labels, 0) + amount
+
+    def set(self, name: str, value: float, labels: tuple[str, ...] = ()) -> None:
+        """Sets a gauge."""
+        with self._lock:
+            self._numbers[name][labels] = value
+
+    def observe(self, name: str, seconds: float, labels: tuple[str, ...] = ()) -> None:
+        """Adds one observation to a histogram."""
+        with self._lock:
+            series = self._distributions[name]
+            distribution = series.get(labels)
+            if distribution is None:
+                distribution = series[labels] = Distribution()
+            distribution.counts[bisect.bisect_left(BUCKETS_SECONDS, seconds)] += 1
+            distribution.sum_seconds += seconds
+            distribution.count += 1
+
+    def value(self, name: str, labels: tuple[str, ...] = ()) -> float:
+        """The number now, 0 where nothing was counted yet."""
+        with self._lock:
+            return self._numbers[name].get(labels, 0)
+
+    def numbers(self, name: str) -> dict[tuple[str, ...], float]:
+        """A copy of all series of a counter or gauge."""
+        with self._lock:
+            return dict(self._numbers[name])
+
+    def distributions(self, name: str) -> dict[tuple[str, ...], Distribution]:
+        """A copy of all series of a histogram."""
+        with self._lock:
+            return {
+                labels: Distribution(list(d.counts), d.sum_seconds, d.count)
+                for labels, d in self._distributions[name].items()
+            }

@@ -1,0 +1,12 @@
+"""This folder changes: chain.py runs the ordered list, one file per verb. The dict is the catalogue."""
+
+from __future__ import annotations
+
+from typing import Final
+
+PROCESSORS: Final[dict[str, str]] = {
+    "redact": "agent.process.redact",
+    "drop": "agent.process.drop",
+    "labels": "agent.process.labels",
+}
+"""Processor types by name: the module whose ``COMPONENT`` fulfils agent.contract.Processor."""

@@ -1,0 +1,1 @@
+"""This folder answers: the local HTTP endpoint."""

@@ -1,0 +1,1 @@
+"""This folder is formats: bytes in, values out; no socket, clock or logger."""
