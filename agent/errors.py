@@ -1,16 +1,16 @@
 """This file is the tree of exceptions; the type carries the decision, so no caller parses a message.
 
-    AgentError
-    ├── ConfigError        every fault of a configuration at once      → exit status 78
-    ├── StateHeld          another instance holds the state directory  → exit status 75
-    ├── NoData             nothing here, and nothing is broken         → not reported
-    ├── SpoolDamaged       the spool file cannot be trusted            → set aside, salvaged
-    ├── SpoolFull          no room for this now                        → source waits
-    └── Refusal            what a destination's answer means
-        ├── Retry          later, with the same bytes
-        ├── TooLarge       again, in smaller pieces
-        ├── Reject         never: these records, or some of them
-        └── Hold           not until a person has acted; nothing is lost meanwhile
+AgentError
+├── ConfigError        every fault of a configuration at once      → exit status 78
+├── StateHeld          another instance holds the state directory  → exit status 75
+├── NoData             nothing here, and nothing is broken         → not reported
+├── SpoolDamaged       the spool file cannot be trusted            → set aside, salvaged
+├── SpoolFull          no room for this now                        → source waits
+└── Refusal            what a destination's answer means
+    ├── Retry          later, with the same bytes
+    ├── TooLarge       again, in smaller pieces
+    ├── Reject         never: these records, or some of them
+    └── Hold           not until a person has acted; nothing is lost meanwhile
 """
 
 from __future__ import annotations

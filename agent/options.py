@@ -27,9 +27,9 @@ class ComponentOptions(Options, frozen=True, forbid_unknown_fields=True, kw_only
 class SourceOptions(ComponentOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What every collector takes."""
 
-    labels: Annotated[
-        dict[str, str], Meta(description="Labels added to everything this collector reads.")
-    ] = msgspec.field(default_factory=dict)
+    labels: Annotated[dict[str, str], Meta(description="Labels added to everything this collector reads.")] = (
+        msgspec.field(default_factory=dict)
+    )
 
 
 class ProcessorOptions(ComponentOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -64,15 +64,13 @@ class DestinationOptions(ComponentOptions, frozen=True, forbid_unknown_fields=Tr
 class AgentOptions(Options, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The ``[agent]`` table."""
 
-    labels: Annotated[
-        dict[str, str], Meta(description="Labels added to everything this agent sends.")
-    ] = msgspec.field(default_factory=dict)
-    state_dir: Annotated[
-        str, Meta(description="Where the spool lives. Nobody else may write there.")
-    ] = "/var/lib/telemetry-agent"
-    run_dir: Annotated[
-        str, Meta(description="Where the control socket lives.")
-    ] = "/run/telemetry-agent"
+    labels: Annotated[dict[str, str], Meta(description="Labels added to everything this agent sends.")] = msgspec.field(
+        default_factory=dict
+    )
+    state_dir: Annotated[str, Meta(description="Where the spool lives. Nobody else may write there.")] = (
+        "/var/lib/telemetry-agent"
+    )
+    run_dir: Annotated[str, Meta(description="Where the control socket lives.")] = "/run/telemetry-agent"
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="The least level of the agent's own log lines.")
     ] = "info"

@@ -28,32 +28,48 @@ TABLE: Mapping[str, Declared] = {
     # collect
     "telemetry_agent_collect_batches_total": Declared("counter", ("source",), "Batches a source handed on."),
     "telemetry_agent_collect_bytes_total": Declared("counter", ("source",), "Bytes a source handed on."),
-    "telemetry_agent_collect_errors_total": Declared("counter", ("source",), "Times a source failed and was restarted."),
-    "telemetry_agent_source_lost_total": Declared("counter", ("source", "reason"), "What never reached the agent: bytes of files, datagrams, events."),
+    "telemetry_agent_collect_errors_total": Declared(
+        "counter", ("source",), "Times a source failed and was restarted."
+    ),
+    "telemetry_agent_source_lost_total": Declared(
+        "counter", ("source", "reason"), "What never reached the agent: bytes of files, datagrams, events."
+    ),
     "telemetry_agent_lines_cut_total": Declared("counter", ("source",), "Lines longer than max_line_bytes, cut there."),
     "telemetry_agent_files_open": Declared("gauge", ("source",), "Files a source follows now."),
     # process
-    "telemetry_agent_process_duration_seconds": Declared("histogram", ("processor",), "Time one batch took in one processor."),
+    "telemetry_agent_process_duration_seconds": Declared(
+        "histogram", ("processor",), "Time one batch took in one processor."
+    ),
     "telemetry_agent_process_batches_total": Declared("counter", ("processor",), "Batches a processor was given."),
     "telemetry_agent_process_errors_total": Declared("counter", ("processor",), "Batches a processor failed on."),
-    "telemetry_agent_redacted_total": Declared("counter", ("processor", "pattern"), "Secrets and personal data replaced."),
+    "telemetry_agent_redacted_total": Declared(
+        "counter", ("processor", "pattern"), "Secrets and personal data replaced."
+    ),
     # hold
     "telemetry_agent_spool_commits_total": Declared("counter", (), "Transactions the spool committed."),
-    "telemetry_agent_spool_commit_errors_total": Declared("counter", ("reason",), "Transactions the spool could not commit; nothing of them is lost."),
+    "telemetry_agent_spool_commit_errors_total": Declared(
+        "counter", ("reason",), "Transactions the spool could not commit; nothing of them is lost."
+    ),
     "telemetry_agent_spool_commit_duration_seconds": Declared("histogram", (), "Time one commit took, flush included."),
     "telemetry_agent_spool_sweep_errors_total": Declared("counter", (), "Sweeps that met a row they could not delete."),
     "telemetry_agent_spool_damaged_total": Declared("counter", ("outcome",), "Batches found damaged: reread, or lost."),
     "telemetry_agent_spool_replaced_total": Declared("counter", (), "Spool files set aside and replaced."),
     # export
-    "telemetry_agent_export_requests_total": Declared("counter", ("lane", "outcome"), "Requests by what the answer meant."),
+    "telemetry_agent_export_requests_total": Declared(
+        "counter", ("lane", "outcome"), "Requests by what the answer meant."
+    ),
     "telemetry_agent_export_duration_seconds": Declared("histogram", ("lane",), "Time one request took."),
     "telemetry_agent_export_bytes_total": Declared("counter", ("lane",), "Uncompressed bytes a destination confirmed."),
     "telemetry_agent_export_retries_total": Declared("counter", ("lane",), "Requests sent again."),
     # serve
-    "telemetry_agent_serve_requests_total": Declared("counter", ("path", "code"), "Requests the local endpoint answered."),
+    "telemetry_agent_serve_requests_total": Declared(
+        "counter", ("path", "code"), "Requests the local endpoint answered."
+    ),
     "telemetry_agent_serve_duration_seconds": Declared("histogram", ("path",), "Time the local endpoint took."),
     # the process
-    "telemetry_agent_log_messages_total": Declared("counter", ("level",), "Own log lines by level, repeats that were not written included."),
+    "telemetry_agent_log_messages_total": Declared(
+        "counter", ("level",), "Own log lines by level, repeats that were not written included."
+    ),
 }
 
 

@@ -15,9 +15,9 @@ class SpoolOptions(Options, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     max_bytes: Annotated[
         int, Meta(ge=16 << 20, description="Most bytes the spool takes on disk, write-ahead log included.")
     ] = 2 << 30
-    max_age_seconds: Annotated[
-        float, Meta(gt=0, description="Older records are let go and counted as dropped.")
-    ] = 7 * 86400.0
+    max_age_seconds: Annotated[float, Meta(gt=0, description="Older records are let go and counted as dropped.")] = (
+        7 * 86400.0
+    )
     reserve_bytes: Annotated[
         int, Meta(ge=0, description="Space kept in a file of its own, given up when the disk is full.")
     ] = 16 << 20
