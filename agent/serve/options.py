@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from msgspec import Meta
 
 from agent.options import Options
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class ServeOptions(Options, frozen=True, forbid_unknown_fields=True, kw_only=True):
