@@ -1,7 +1,8 @@
 """This file is every metric the agent keeps about itself: one table, and the plain numbers behind it.
 
-What the ledger counts is not here: those series are read from the ledger as of the last commit (there is one
-count). Rendering is the endpoint's business.
+What the ledger counts is not in the meter: READINGS declares the series that are read, when somebody asks, from the
+ledger as of the last commit (there is one count), from the lanes and from the kernel. Rendering is the endpoint's
+business.
 """
 
 from __future__ import annotations
@@ -66,11 +67,75 @@ TABLE: Mapping[str, Declared] = {
         "counter", ("path", "code"), "Requests the local endpoint answered."
     ),
     "telemetry_agent_serve_duration_seconds": Declared("histogram", ("path",), "Time the local endpoint took."),
+    "telemetry_agent_serve_refused_total": Declared(
+        "counter", ("reason",), "Connections to the local endpoint or the control socket closed unanswered."
+    ),
     # the process
     "telemetry_agent_log_messages_total": Declared(
         "counter", ("level",), "Own log lines by level, repeats that were not written included."
     ),
+    "telemetry_agent_log_lost_total": Declared("counter", (), "Own log lines that standard error did not take."),
 }
+
+READINGS: Mapping[str, Declared] = {
+    # the ledger, as of the last commit
+    "telemetry_agent_records_total": Declared(
+        "counter",
+        ("lane", "outcome", "reason"),
+        "What became of every record: outcome is read, delivered, rejected or dropped; the reason of the last two.",
+    ),
+    "telemetry_agent_unrouted_records_total": Declared(
+        "counter", ("source", "signal"), "Records that no destination takes."
+    ),
+    # the lanes
+    "telemetry_agent_waiting_records": Declared(
+        "gauge", ("lane",), "Records in the spool that a lane has yet to send."
+    ),
+    "telemetry_agent_waiting_bytes": Declared("gauge", ("lane",), "Bytes in the spool that a lane has yet to send."),
+    "telemetry_agent_oldest_waiting_seconds": Declared(
+        "gauge", ("lane",), "Age of the oldest record that a lane has yet to send."
+    ),
+    "telemetry_agent_lane_state": Declared(
+        "gauge", ("lane", "state"), "1 for the state a lane is in, 0 for the others."
+    ),
+    "telemetry_agent_breaker_state": Declared(
+        "gauge", ("lane", "state"), "1 for the state a lane's breaker is in, 0 for the others."
+    ),
+    # the spool
+    "telemetry_agent_spool_bytes": Declared("gauge", (), "Bytes the spool uses: its pages in use and its log."),
+    "telemetry_agent_spool_max_bytes": Declared("gauge", (), "Most bytes the spool may use."),
+    "telemetry_agent_spool_batches": Declared("gauge", (), "Batches in the spool."),
+    "telemetry_agent_spool_quarantined_records": Declared(
+        "gauge", (), "Records set aside because a destination refused them or they could not be read back."
+    ),
+    "telemetry_agent_budget_bytes": Declared("gauge", (), "Bytes in memory between source and commit, and to be sent."),
+    "telemetry_agent_budget_max_bytes": Declared("gauge", (), "Most bytes that may be in memory there."),
+    # health
+    "telemetry_agent_check_state": Declared(
+        "gauge", ("check", "state"), "1 for what a health check last found (ok, degraded or failed), 0 for the others."
+    ),
+    # the process, under the names that every Prometheus client uses
+    "telemetry_agent_build_info": Declared("gauge", ("version",), "Always 1; the version is in the label."),
+    "telemetry_agent_start_time_seconds": Declared("gauge", (), "When the agent started, since the Unix epoch."),
+    "process_cpu_seconds_total": Declared("counter", (), "CPU time the agent has used, in user and system mode."),
+    "process_resident_memory_bytes": Declared("gauge", (), "Memory of the agent that is in RAM."),
+    "process_virtual_memory_bytes": Declared("gauge", (), "Address space of the agent."),
+    "process_open_fds": Declared("gauge", (), "File descriptors the agent holds."),
+    "process_max_fds": Declared("gauge", (), "Most file descriptors the agent may hold."),
+    "process_start_time_seconds": Declared("gauge", (), "When the agent started, since the Unix epoch."),
+}
+
+Readings = Mapping[str, Mapping[tuple[str, ...], float]]
+"""Values of declared readings: by name, then by label values in the declared order."""
+
+LANE_STATES = ("idle", "sending", "backoff", "open", "held", "orphaned")
+BREAKER_STATES = ("closed", "half_open", "open")
+CHECK_STATES = ("ok", "degraded", "failed")
+
+
+def states(key: str, known: tuple[str, ...], current: str) -> dict[tuple[str, ...], float]:
+    """The series of one state: 1 for ``current``, 0 for every other known one."""
+    return {(key, state): float(state == current) for state in dict.fromkeys((*known, current))}
 
 
 @dataclass(slots=True)
