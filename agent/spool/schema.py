@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import Annotated
 
 from msgspec import Meta
@@ -27,3 +28,61 @@ class SpoolOptions(Options, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     quarantine_bytes: Annotated[
         int, Meta(ge=0, description="Most bytes of refused records kept for inspection and replay.")
     ] = 16 << 20
+
+
+SCHEMA_VERSION = 1
+"""``PRAGMA user_version``. Within a major version of the agent a change only ever adds."""
+
+PAGE_BYTES = 16384
+WAL_PAGES = 64
+
+PRAGMAS = f"""
+PRAGMA page_size = {PAGE_BYTES};
+PRAGMA auto_vacuum = INCREMENTAL;
+PRAGMA journal_mode = WAL;
+PRAGMA synchronous = FULL;
+PRAGMA secure_delete = OFF;
+PRAGMA wal_autocheckpoint = {WAL_PAGES};
+PRAGMA journal_size_limit = {8 << 20};
+PRAGMA cache_size = -256;
+PRAGMA temp_store = MEMORY;
+PRAGMA busy_timeout = 5000;
+"""
+"""In this order: the first two only take effect before the first table is made."""
+
+TABLES = """
+CREATE TABLE IF NOT EXISTS meta(
+    key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS lane(
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, cursor INTEGER NOT NULL,
+    orphaned_ns INTEGER, seal INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS route(
+    id INTEGER PRIMARY KEY, lanes TEXT NOT NULL UNIQUE);
+CREATE TABLE IF NOT EXISTS batch(
+    id INTEGER PRIMARY KEY, route INTEGER NOT NULL, signal TEXT NOT NULL, source TEXT NOT NULL,
+    records INTEGER NOT NULL, bytes INTEGER NOT NULL, first_time_ns INTEGER NOT NULL,
+    origin_key TEXT, origin_start INTEGER, origin_end INTEGER, crc INTEGER NOT NULL, seal INTEGER NOT NULL);
+CREATE INDEX IF NOT EXISTS batch_by_route ON batch(route, id, records, bytes);
+CREATE TABLE IF NOT EXISTS payload(
+    id INTEGER PRIMARY KEY, body BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS position(
+    source TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, seal INTEGER NOT NULL,
+    PRIMARY KEY(source, key)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS state(
+    processor TEXT PRIMARY KEY, blob BLOB NOT NULL, held TEXT NOT NULL, seal INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS ledger(
+    lane INTEGER NOT NULL, source TEXT NOT NULL, outcome TEXT NOT NULL, reason TEXT NOT NULL,
+    records INTEGER NOT NULL, seal INTEGER NOT NULL,
+    PRIMARY KEY(lane, source, outcome, reason)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS skip(
+    id INTEGER PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS quarantine(
+    id INTEGER PRIMARY KEY, lane INTEGER NOT NULL, source TEXT NOT NULL, reason TEXT NOT NULL,
+    detail TEXT NOT NULL, records INTEGER NOT NULL, bytes INTEGER NOT NULL, time_ns INTEGER NOT NULL,
+    crc INTEGER NOT NULL, body BLOB NOT NULL);
+"""
+
+
+def seal(*fields: object) -> int:
+    """A CRC-32 over the fields of a row: SQLite does not notice a flipped bit inside a cell."""
+    return zlib.crc32(repr(fields).encode("utf-8", "surrogateescape"))

@@ -1,0 +1,82 @@
+"""This file reads batches back for the lanes, a page at a time, and notices what is damaged.
+
+No read transaction outlives one call: an open cursor would keep the write-ahead log from ever being folded.
+"""
+
+from __future__ import annotations
+
+import heapq
+import sqlite3
+from typing import TYPE_CHECKING, Any
+
+from agent.batch import Batch, Origin
+from agent.errors import SpoolDamaged
+from agent.spool import ledger as law
+from agent.spool.records import Row, Stored
+from agent.spool.schema import seal
+from agent.wire import spooled
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROWS = 64
+COLUMNS = "id, route, signal, source, records, bytes, first_time_ns, origin_key, origin_start, origin_end, crc, seal"
+
+
+def fetch(connection: sqlite3.Connection, lane: int, after: int, max_bytes: int, max_rows: int = ROWS) -> list[Stored]:
+    """The lane's next batches after id ``after``: at least one if there is any, then up to ``max_bytes`` of records."""
+    found: list[Stored] = []
+    size = 0
+    for row in rows(connection, lane, after, max_rows):
+        stored = Stored(row, payload(connection, row))
+        size += row.bytes if stored.batch is None else stored.batch.size_bytes
+        if found and size > max_bytes:
+            break
+        found.append(stored)
+    return found
+
+
+def rows(connection: sqlite3.Connection, lane: int, after: int, most: int) -> list[Row]:
+    """Header rows of the lane after id ``after``, by id. Raises SpoolDamaged where one does not match its seal."""
+    ids: Iterator[int] = heapq.merge(
+        *(
+            [
+                row[0]
+                for row in connection.execute(
+                    "SELECT id FROM batch INDEXED BY batch_by_route WHERE route = ? AND id > ? ORDER BY id LIMIT ?",
+                    (route, after, most),
+                )
+            ]
+            for route in law.routes_of(connection, lane)
+        )
+    )
+    return [header(connection, row_id) for _, row_id in zip(range(most), ids, strict=False)]
+
+
+def header(connection: sqlite3.Connection, row_id: int) -> Row:
+    """One header row. Raises SpoolDamaged where it is gone or does not match its seal."""
+    fields = connection.execute(f"SELECT {COLUMNS} FROM batch WHERE id = ?", (row_id,)).fetchone()  # noqa: S608 - constant
+    if fields is None:
+        raise SpoolDamaged(f"batch {row_id} stands in the index and not in the table")
+    return to_row(fields)
+
+
+def to_row(fields: tuple[Any, ...]) -> Row:
+    """A header row from its columns. Raises SpoolDamaged where they do not match their seal."""
+    if seal(*fields[:-1]) != fields[-1]:
+        raise SpoolDamaged(f"batch {fields[0]} does not match its seal")
+    origin = None if fields[7] is None else Origin(fields[7], fields[8], fields[9])
+    return Row(*fields[:7], origin=origin, crc=fields[10])
+
+
+def payload(connection: sqlite3.Connection, row: Row) -> Batch | None:
+    """The batch of a header row, or None where its payload cannot be read, is gone, or fails its CRC."""
+    try:
+        found = connection.execute("SELECT body FROM payload WHERE id = ?", (row.id,)).fetchone()
+        if found is None or spooled.checksum(found[0]) != row.crc:
+            return None
+        return spooled.decode(found[0])
+    except (sqlite3.DatabaseError, ValueError, TypeError) as error:
+        if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF != sqlite3.SQLITE_CORRUPT:
+            raise
+        return None

@@ -1,0 +1,116 @@
+"""This file is what the spool takes in and gives out, as plain data."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from agent.batch import Batch, Origin, Position, Signal
+from agent.contract import Flow, Held
+
+LedgerKey = tuple[int, str, str, str]
+"""Lane id (0: no lane), source, outcome, reason."""
+
+READ, DELIVERED, REJECTED, DROPPED, UNROUTED = "read", "delivered", "rejected", "dropped", "unrouted"
+NO_LANE = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What one step of intake adds, to be made durable together.
+
+    ``read`` counts records that left their source, ``dropped`` those a processor let go by its name, ``positions``
+    are by source, ``states`` are what processors hold from now on (None: nothing any more).
+    """
+
+    batches: tuple[Batch, ...] = ()
+    read: Mapping[Flow, int] = field(default_factory=dict)
+    dropped: Mapping[tuple[Flow, str], int] = field(default_factory=dict)
+    positions: tuple[tuple[str, Position], ...] = ()
+    states: Mapping[str, Held | None] = field(default_factory=dict)
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(batch.size_bytes for batch in self.batches)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The header row of a stored batch."""
+
+    id: int
+    route: int
+    signal: Signal
+    source: str
+    records: int
+    bytes: int
+    first_time_ns: int
+    origin: Origin | None
+    crc: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A batch read back; ``batch`` is None where the payload is damaged."""
+
+    row: Row
+    batch: Batch | None
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """Records a destination will never take, kept for inspection and replay within ``quarantine_bytes``."""
+
+    lane: int
+    reason: str
+    detail: str
+    batch: Batch
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """What became of one batch of one lane: the records not named here were delivered."""
+
+    id: int
+    source: str
+    records: int
+    rejected: Mapping[str, int] = field(default_factory=dict)
+    dropped: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Group:
+    """Everything one transaction makes durable."""
+
+    taken: list[Taken] = field(default_factory=list)
+    acks: dict[int, list[Passed]] = field(default_factory=dict)
+    quarantined: list[Quarantined] = field(default_factory=list)
+    last_time_ns: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.taken or self.acks or self.quarantined)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What stands between a lane's cursor and the end, counted from the rows."""
+
+    records: int = 0
+    bytes: int = 0
+    batches: int = 0
+    oldest_time_ns: int = 0
+    held: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """A lane as the last commit left it."""
+
+    id: int
+    name: str
+    cursor: int
+    orphaned_ns: int | None
+
+
+Ledger = Counter[LedgerKey]

@@ -1,0 +1,238 @@
+"""This file is the only one that writes to the spool's database, and every write is one transaction.
+
+    intake    INSERT batch, payload · UPSERT position, state · ledger: read, dropped
+    ack       cursor(lane) = id · ledger: delivered, rejected · INSERT quarantine
+    sweep     DELETE batches that every lane of their route has passed
+
+All three share a commit, so that one flush to disk pays for all. Runs on one thread, on the only writing connection.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from agent.contract import Flow
+from agent.errors import SpoolDamaged, SpoolFull
+from agent.spool import ledger as law
+from agent.spool import sweep
+from agent.spool.draft import Draft, write_lanes
+from agent.spool.records import Group, Lane, Ledger, Waiting
+from agent.spool.schema import PRAGMAS, SCHEMA_VERSION, TABLES, SpoolOptions, seal
+
+Router = Callable[[Flow], tuple[int, ...]]
+"""The ids of the lanes that want a flow."""
+
+NOT_NOW = {
+    sqlite3.SQLITE_FULL: "disk full",
+    sqlite3.SQLITE_IOERR: "disk error",
+    sqlite3.SQLITE_BUSY: "locked by another program",
+    sqlite3.SQLITE_LOCKED: "locked by another program",
+    sqlite3.SQLITE_READONLY: "read-only",
+    sqlite3.SQLITE_CANTOPEN: "cannot be opened",
+    sqlite3.SQLITE_PERM: "no permission",
+    sqlite3.SQLITE_NOMEM: "out of memory",
+}
+"""Primary result codes that say nothing about the file itself; every other one means that it is damaged."""
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turns what SQLite raises into SpoolFull (try again) or SpoolDamaged (do not)."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
+        if code in NOT_NOW:
+            raise SpoolFull(f"{NOT_NOW[code]}: {error}") from error
+        raise SpoolDamaged(str(error)) from error
+    except (TypeError, ValueError, OverflowError) as error:  # a cell holds what no cell of ours holds
+        raise SpoolDamaged(str(error)) from error
+
+
+class Store:
+    """The open database, with what the last commit left in the small tables."""
+
+    def __init__(self, directory: Path, options: SpoolOptions) -> None:
+        self.directory = directory
+        self.path = directory / "spool.db"
+        self.options = options
+        self.lanes: dict[int, Lane] = {}
+        self.routes: dict[tuple[int, ...], int] = {}
+        self.ledger: Ledger = Counter()
+        self.positions: dict[tuple[str, str], str] = {}
+        self.states: dict[str, bytes] = {}
+        self.skips: set[int] = set()
+        self.waiting_bytes: Counter[int] = Counter()
+        self.max_bytes: dict[int, int] = {}
+        self.drops_oldest: Callable[[int, tuple[int, ...], str], bool] = lambda lane, route, signal: False
+        self.router: Router = lambda flow: ()
+        self.next_id = 1
+        self.last_time_ns = 0
+        self.used_bytes = 0
+        self.connection = self._open()
+
+    # Opening and closing
+
+    def _open(self) -> sqlite3.Connection:
+        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with translated():
+            connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+        try:
+            with translated():
+                connection.executescript(PRAGMAS)
+                connection.executescript(TABLES)
+                if connection.execute("PRAGMA user_version").fetchone()[0] < SCHEMA_VERSION:
+                    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+                self._load(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _load(self, connection: sqlite3.Connection) -> None:
+        self.lanes = {}
+        for lane_id, name, cursor, orphaned_ns, sealed in connection.execute(
+            "SELECT id, name, cursor, orphaned_ns, seal FROM lane"
+        ):
+            if seal(lane_id, name, cursor, orphaned_ns) != sealed:
+                raise SpoolDamaged(f"lane {name!r} does not match its seal")
+            self.lanes[lane_id] = Lane(lane_id, name, cursor, orphaned_ns)
+        self.routes = {
+            tuple(map(int, lanes.split(","))): route
+            for route, lanes in connection.execute("SELECT id, lanes FROM route")
+        }
+        self.ledger = law.load(connection)
+        self.positions = _load_positions(connection)
+        self.states = _load_states(connection)
+        self.skips = {row[0] for row in connection.execute("SELECT id FROM skip")}
+        meta: dict[str, int] = dict(connection.execute("SELECT key, value FROM meta"))
+        self.last_time_ns = meta.get("last_time_ns", 0)
+        last_batch = connection.execute("SELECT max(id) FROM batch").fetchone()[0] or 0
+        last_payload = connection.execute("SELECT max(id) FROM payload").fetchone()[0] or 0
+        self.next_id = 1 + max(last_batch, last_payload, *(lane.cursor for lane in self.lanes.values()), 0)
+        for lane in self.lanes.values():
+            self.waiting_bytes[lane.id] = law.waiting(connection, lane).bytes
+        self._measure(connection)
+
+    def close(self) -> None:
+        """Folds the write-ahead log into the file where that is possible, and lets go of it."""
+        with suppress(sqlite3.Error):
+            self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self.connection.close()
+
+    # Lanes
+
+    def configure(self, names: Sequence[str], now_ns: int) -> dict[str, int]:
+        """The lane ids by name. A lane new to the spool starts from now; one no longer named is orphaned."""
+        known = {lane.name: lane for lane in self.lanes.values()}
+        changed: list[Lane] = []
+        free_id = 1 + max((*self.lanes, *(key[0] for key in self.ledger), 0))
+        for name in names:
+            lane = known.get(name)
+            if lane is None:
+                changed.append(Lane(free_id, name, self.next_id - 1, None))
+                free_id += 1
+            elif lane.orphaned_ns is not None:
+                changed.append(Lane(lane.id, name, lane.cursor, None))
+        changed += [
+            Lane(lane.id, lane.name, lane.cursor, now_ns)
+            for lane in known.values()
+            if lane.name not in names and lane.orphaned_ns is None
+        ]
+        if changed:
+            with self.transaction() as connection:
+                write_lanes(connection, changed)
+            self.lanes.update({lane.id: lane for lane in changed})
+        return {lane.name: lane.id for lane in self.lanes.values() if lane.name in names}
+
+    # Committing
+
+    def commit(self, group: Group, *, sweeping: bool = True) -> None:
+        """Makes the group durable, all of it or nothing. Raises SpoolFull or SpoolDamaged and changes nothing then."""
+        draft = Draft(self)
+        prepared = draft.prepare(group.taken)
+        try:
+            with self.transaction() as connection:
+                draft.write_batches(connection, prepared)
+                draft.write_taken(connection, group.taken)
+                draft.write_acks(connection, group)
+                draft.shed(connection)
+                draft.write_small(connection, max(group.last_time_ns, self.last_time_ns))
+                if sweeping:
+                    sweep.delete_passed(connection, self.routes, draft.lanes, self.skips)
+        except SpoolDamaged:
+            if sweeping:
+                self.commit(group, sweeping=False)
+                self.walk_around()
+                return
+            raise
+        draft.keep()
+        self._measure(self.connection)
+
+    def walk_around(self) -> None:
+        """Deletes what it can one row at a time, and remembers the rows that cannot be deleted."""
+        bad = sweep.undeletable(self.connection, self.routes, self.lanes, self.skips, self.transaction)
+        if not bad:
+            return
+        with self.transaction() as connection:
+            connection.executemany("INSERT OR IGNORE INTO skip(id) VALUES(?)", [(row,) for row in bad])
+        self.skips |= bad
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """One transaction: committed on leaving, rolled back when anything was raised."""
+        with translated():
+            self.connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self.connection
+                self.connection.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.Error):
+                    self.connection.execute("ROLLBACK")
+                raise
+
+    def _measure(self, connection: sqlite3.Connection) -> None:
+        pages = connection.execute("PRAGMA page_count").fetchone()[0]
+        free = connection.execute("PRAGMA freelist_count").fetchone()[0]
+        page_bytes = connection.execute("PRAGMA page_size").fetchone()[0]
+        try:
+            wal_bytes = os.stat(f"{self.path}-wal").st_size
+        except OSError:
+            wal_bytes = 0
+        self.used_bytes = (pages - free) * page_bytes + wal_bytes
+
+    # Reading what the last commit left
+
+    def waiting(self, lane: int) -> Waiting:
+        """What a lane has yet to pass, counted from the rows."""
+        with translated():
+            return law.waiting(self.connection, self.lanes[lane])
+
+    def balances(self) -> list[law.Balance]:
+        """The law's two sides for every lane the spool knows."""
+        with translated():
+            return [law.balance(lane, self.ledger, law.waiting(self.connection, lane)) for lane in self.lanes.values()]
+
+
+def _load_positions(connection: sqlite3.Connection) -> dict[tuple[str, str], str]:
+    positions = {}
+    for source, key, value, sealed in connection.execute("SELECT source, key, value, seal FROM position"):
+        if seal(source, key, value) != sealed:
+            raise SpoolDamaged(f"position {source}/{key} does not match its seal")
+        positions[source, key] = value
+    return positions
+
+
+def _load_states(connection: sqlite3.Connection) -> dict[str, bytes]:
+    states = {}
+    for processor, blob, packed, sealed in connection.execute("SELECT processor, blob, held, seal FROM state"):
+        if seal(processor, blob, packed) != sealed:
+            raise SpoolDamaged(f"state of {processor} does not match its seal")
+        law.decode_held(packed)
+        states[processor] = blob
+    return states

@@ -1,0 +1,155 @@
+"""This file is a batch as the spool keeps it: described by itself, so that it can be salvaged without its row.
+
+    ┌─────────┬────────────┬──────────────────┬───────────────────────────────┐
+    │ version │ header len │ header           │ body, one LZ4 block           │
+    │ u8 = 1  │ u32 LE     │ MessagePack list │ records · times · severities  │
+    └─────────┴────────────┴──────────────────┴───────────────────────────────┘
+
+The LZ4 block starts with its uncompressed length (u32 LE), as LZ4's own tools write it. The CRC-32 of the whole
+stands in the row beside it, because SQLite does not checksum pages.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from array import array
+
+import cramjam
+import msgspec
+
+from agent.batch import Batch, Labels, Logs, Metrics, Origin, Signal
+
+VERSION = 1
+_PREFIX = struct.Struct("<BI")
+
+
+class Header(msgspec.Struct, array_like=True, frozen=True):
+    """What stands before the records. Fields are only ever added at the end."""
+
+    signal: Signal
+    route: int
+    source: str
+    labels: Labels
+    count: int
+    first_time_ns: int
+    origin: tuple[str, int, int] | None = None
+    separator: bytes = b"\n"
+    block_bytes: int = 0
+    has_times: bool = False
+    has_severities: bool = False
+    metadata: tuple[tuple[int, Labels], ...] = ()
+    families: tuple[tuple[str, str, str], ...] = ()
+
+
+_ENCODER = msgspec.msgpack.Encoder()
+_DECODER = msgspec.msgpack.Decoder(Header)
+
+
+def encode(batch: Batch, route: int) -> bytes:
+    """The payload of ``batch``; ``route`` is the id of the lanes that want it."""
+    header, body = _logs(batch, route) if isinstance(batch, Logs) else _metrics(batch, route)
+    packed = _ENCODER.encode(header)
+    return b"".join((_PREFIX.pack(VERSION, len(packed)), packed, cramjam.lz4.compress_block(body)))
+
+
+def decode_header(payload: bytes) -> Header:
+    """The header alone. Raises ValueError where the bytes are not a payload."""
+    return _open(payload)[0]
+
+
+def decode(payload: bytes) -> Batch:
+    """The batch, without positions (they were committed beside it). Raises ValueError on anything else."""
+    header, start = _open(payload)
+    try:
+        body = bytes(cramjam.lz4.decompress_block(memoryview(payload)[start:]))
+    except (cramjam.DecompressionError, MemoryError, OverflowError) as error:
+        raise ValueError(f"body does not decompress: {error}") from error
+    origin = None if header.origin is None else Origin(*header.origin)
+    if header.signal == "logs":
+        return _to_logs(header, body, origin)
+    return _to_metrics(header, body, origin)
+
+
+def checksum(payload: bytes) -> int:
+    """CRC-32 (ISO-HDLC) of a payload."""
+    return zlib.crc32(payload)
+
+
+def _open(payload: bytes) -> tuple[Header, int]:
+    if len(payload) < _PREFIX.size:
+        raise ValueError(f"payload of {len(payload)} bytes is shorter than its prefix")
+    version, length = _PREFIX.unpack_from(payload)
+    if version != VERSION:
+        raise ValueError(f"payload version {version}, expected {VERSION}")
+    start = _PREFIX.size + length
+    return _DECODER.decode(payload[_PREFIX.size : start]), start
+
+
+def _logs(batch: Logs, route: int) -> tuple[Header, bytes]:
+    body = batch.block
+    if batch.times_ns is not None or batch.severities is not None:
+        times = b"" if batch.times_ns is None else batch.times_ns.tobytes()
+        body = b"".join((body, times, batch.severities or b""))
+    origin = batch.origin
+    return Header(
+        "logs",
+        route,
+        batch.source,
+        batch.labels,
+        batch.count,
+        batch.first_time_ns,
+        None if origin is None else (origin.key, origin.start, origin.end),
+        batch.separator,
+        len(batch.block),
+        batch.times_ns is not None,
+        batch.severities is not None,
+        tuple(batch.metadata.items()),
+    ), body
+
+
+def _metrics(batch: Metrics, route: int) -> tuple[Header, bytes]:
+    series = b"\n".join(batch.series)
+    return Header(
+        "metrics",
+        route,
+        batch.source,
+        batch.labels,
+        batch.count,
+        batch.first_time_ns,
+        block_bytes=len(series),
+        families=batch.families,
+    ), series + batch.values.tobytes()
+
+
+def _to_logs(header: Header, body: bytes, origin: Origin | None) -> Logs:
+    at = header.block_bytes
+    times: array[int] | None = None
+    if header.has_times:
+        times = array("q", body[at : at + 8 * header.count])
+        at += 8 * header.count
+    return Logs(
+        source=header.source,
+        labels=header.labels,
+        block=body if len(body) == header.block_bytes else body[: header.block_bytes],
+        count=header.count,
+        separator=header.separator,
+        first_time_ns=header.first_time_ns,
+        times_ns=times,
+        severities=body[at:] if header.has_severities else None,
+        metadata=dict(header.metadata),
+        origin=origin,
+    )
+
+
+def _to_metrics(header: Header, body: bytes, origin: Origin | None) -> Metrics:
+    at = header.block_bytes
+    return Metrics(
+        source=header.source,
+        labels=header.labels,
+        series=tuple(body[:at].split(b"\n")) if header.count else (),
+        values=array("d", body[at:]),
+        families=header.families,
+        first_time_ns=header.first_time_ns,
+        origin=origin,
+    )
