@@ -15,6 +15,7 @@ from agent.batch import Batch, Origin, Signal
 from agent.clock import Clock, Time
 from agent.host import Host
 from agent.options import ComponentOptions
+from agent.secrets import Secrets
 
 if TYPE_CHECKING:
     from agent.ownmetrics import Meter
@@ -29,7 +30,7 @@ class Context:
 
     ``name`` is its name in the configuration (``file.nginx``). ``labels`` are the agent's. ``positions`` are a
     source's committed positions by key, and ``first_start`` says that it has never committed any. ``state`` is
-    what a processor held at the last commit.
+    what a processor held at the last commit. ``secrets`` reads secret files and masks what they hold.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Context:
     positions: Mapping[str, str] = field(default_factory=dict)
     first_start: bool = True
     state: bytes | None = None
+    secrets: Secrets = field(default_factory=Secrets)
 
 
 class Source(Protocol):
