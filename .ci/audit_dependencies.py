@@ -40,7 +40,7 @@ def verdict(report: dict[str, Any]) -> tuple[str, int]:
     entries = report["dependencies"]
     unknown = [entry["name"] for entry in entries if "skip_reason" in entry]
     faults = [
-        f"{entry['name']} {entry['version']}: {fault['id']}, fixed in {', '.join(fault['fix_versions']) or 'no version'}"
+        f"{entry['name']} {entry['version']}: {fault['id']}, fixed in {' '.join(fault['fix_versions']) or 'none'}"
         for entry in entries
         for fault in entry.get("vulns", ())
     ]
