@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from agent.ownlogs import OwnLogs, Repeating, correlated, correlation_id, is_journal, level_name, open_logs
 from agent.ownmetrics import Meter
+from agent.wire.ownline import timestamp
 from tests.fakes import FakeClock
 
 log = logging.getLogger("telemetry_agent.test")
@@ -375,3 +376,11 @@ def test_a_message_with_percent_signs_is_not_a_format(written: Written) -> None:
     with logs(written):
         Repeating(log).failed("x", "100 %s")
     assert written.lines()[0]["message"] == "100 %s"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(0, "1970-01-01T00:00:00.000000Z"), (1769860800.1234567, "2026-01-31T12:00:00.123457Z")],
+)
+def test_a_time_is_rfc_3339_in_utc_to_the_microsecond(seconds: float, expected: str) -> None:
+    assert timestamp(seconds) == expected

@@ -13,7 +13,7 @@ can pass for a line of its own.
 from __future__ import annotations
 
 import re
-import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -68,9 +68,8 @@ def plain(value: Any, mask: Callable[[str], str], depth: int = 0) -> Any:
 
 def timestamp(seconds: float) -> str:
     """RFC 3339 in UTC, to the microsecond."""
-    microseconds = round(seconds * 1e6)
-    whole, part = divmod(microseconds, 1_000_000)
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(whole))}.{part:06d}Z"
+    moment = datetime.fromtimestamp(round(seconds * 1e6) / 1e6, UTC)
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def _quoted(value: Any) -> str:
