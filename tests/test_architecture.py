@@ -38,8 +38,13 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
 CONFIG_READS = re.compile(r"agent\.((collect|process|export)|(spool|serve)\.(options|schema))")
 """Of the stages, configuration knows the catalogues and the options and nothing that works."""
 
-PURE = frozenset({"socket", "asyncio", "logging", "time", "os", "threading", "sqlite3", "pathlib", "subprocess"})
+IMPURE = frozenset({"socket", "asyncio", "logging", "os", "threading", "sqlite3", "pathlib", "subprocess", "random"})
 """What a format has no business with."""
+
+CLOCK = re.compile(
+    r"\btime\.(time|monotonic|perf_counter|sleep|thread_time|process_time|localtime)|\bfrom time\b|\bnow\(\)"
+)
+"""A format may write a time it is given; it never asks for one."""
 
 AT_HOME: dict[str, tuple[str, ...]] = {
     "aiohttp": ("agent.http",),
@@ -87,7 +92,9 @@ def test_imports_point_one_way(module: str) -> None:
 @pytest.mark.parametrize("module", [module for module in MODULES if within(module, ("agent.wire",))])
 def test_a_format_knows_no_socket_clock_or_logger(module: str) -> None:
     for line, name in imports(MODULES[module]):
-        assert name.split(".")[0] not in PURE, f"{MODULES[module].relative_to(ROOT)}:{line}: imports {name}"
+        assert name.split(".")[0] not in IMPURE, f"{MODULES[module].relative_to(ROOT)}:{line}: imports {name}"
+    asked = CLOCK.search(MODULES[module].read_text())
+    assert asked is None, f"{module} asks for the time: {asked}"
 
 
 @pytest.mark.parametrize("library", AT_HOME)
