@@ -83,13 +83,13 @@ class Sink:
         finally:
             connection.close()
 
-    def wait_for(self, lines: int, within_seconds: float, agent: Agent) -> dict[str, Any]:
-        """The counters once ``lines`` lines have arrived."""
+    def wait_for(self, lines: int, within_seconds: float, must_live: Callable[[], object]) -> dict[str, Any]:
+        """The counters once ``lines`` lines have arrived; ``must_live`` raises when none can come any more."""
         deadline = time.monotonic() + within_seconds
         while (counters := self.ask("/counters"))["lines"] < lines:
             if time.monotonic() > deadline:
                 raise NotMeasuredError(f"{counters['lines']} of {lines} lines within {within_seconds:.0f} s")
-            agent.must_live()
+            must_live()
             time.sleep(0.1)
         return dict(counters)
 

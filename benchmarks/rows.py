@@ -115,7 +115,7 @@ def ship(kind: str, *, redact: bool) -> Shipped:
     before = gzip_cpu_seconds(path)
     with sink() as backend, configured(path, backend.url, redact=redact) as config:
         with agent(config) as running:
-            counters = backend.wait_for(corpus.LINES, SHIP_WITHIN_SECONDS, running)
+            counters = backend.wait_for(corpus.LINES, SHIP_WITHIN_SECONDS, running.must_live)
             spent = running.stop()
         wall_seconds([COMMAND, "ledger", "--check", "--config", str(config)])
     _verify(kind, counters, path, redact=redact)
@@ -217,7 +217,7 @@ def commands(repeat: int) -> Iterator[Figure]:
         agent(config) as running,
     ):
         (Path(logs) / "app.log").write_bytes(b"a line\n" * 1000)
-        backend.wait_for(1000, 30, running)
+        backend.wait_for(1000, 30, running.must_live)
         for name in ("check", "status", "ledger"):
             command = [COMMAND, name, "--config", str(config)]
             wall_seconds(command)
@@ -249,7 +249,7 @@ def latency(_repeat: int) -> Iterator[Figure]:
                 written[line] = time.monotonic()
                 app.write(line.encode() + b"\n")
                 time.sleep(waits.uniform(1.0, 2.0))
-            backend.wait_for(PROBES, 30, running)
+            backend.wait_for(PROBES, 30, running.must_live)
             arrived = {line: at for at, line in backend.ask("/arrivals")}
     took = sorted(arrived[line] - at for line, at in written.items())
     began = time.monotonic()

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import os
 import re
+import socket
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
+
+import pytest
 
 import agent
 
@@ -49,3 +55,42 @@ def test_every_dependency_outside_the_design_has_a_note() -> None:
     names = {re.split(r"[><=~\[ ]", line)[0] for line in PROJECT["project"]["dependencies"]}
     notes = "\n".join(note.name for note in (ROOT / "docs" / "decisions").glob("*.md"))
     assert {name for name in names - expected if name not in notes} == set()
+
+
+NOT_AT_REST = ("grpc", "opentelemetry", "rich", "google.protobuf", "psutil", "prometheus_client", "aiohttp.web", "xml")
+"""What an agent at rest has no use for; each would cost memory in every process."""
+
+MOST_MODULES = 560
+MOST_OWN_MODULES = 100
+
+
+@pytest.mark.slow
+def test_an_agent_at_rest_has_imported_only_what_it_uses(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(
+        f'[agent]\nstate_dir = "{tmp_path}/state"\nrun_dir = "{tmp_path}/run"\n'
+        f'[collect.file]\npaths = ["{tmp_path}/*.log"]\n'
+        f'[export.loki]\nurl = "http://127.0.0.1:9"\n[serve]\nlisten = "127.0.0.1:0"\n'
+    )
+    told = imported([sys.executable, "-X", "importtime", "-m", "agent", "run", "--config", str(config)], tmp_path)
+    unwanted = {name for name in told if any(name == word or name.startswith(word + ".") for word in NOT_AT_REST)}
+    assert unwanted == set()
+    assert len(told) <= MOST_MODULES
+    assert len({name for name in told if name.startswith("agent")}) <= MOST_OWN_MODULES
+
+
+def imported(command: list[str], folder: Path) -> set[str]:
+    """The modules that ``command`` imports until it says READY, from what ``-X importtime`` writes."""
+    address = folder / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified, (folder / "stderr").open("wb") as stderr:
+        notified.bind(str(address))
+        notified.settimeout(60)
+        environment = os.environ | {"NOTIFY_SOCKET": str(address)}
+        with subprocess.Popen(command, env=environment, stderr=stderr, cwd=ROOT) as process:
+            try:
+                while b"READY=1" not in notified.recv(4096):
+                    assert process.poll() is None
+            finally:
+                process.terminate()
+    lines = (folder / "stderr").read_text().splitlines()
+    return {line.rsplit("|", 1)[1].strip() for line in lines if line.startswith("import time:")}
