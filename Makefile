@@ -10,7 +10,7 @@ SHELL := /bin/bash
 # The first Python on the PATH that is new enough; `make run PYTHON=/path/to/python` names another.
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(firstword $(shell for p in python3 python3.11 python3.12 python3.13 python3.14; do \
-	$$p -c '$(NEW_ENOUGH)' 2>/dev/null && command -v $$p; done))
+	$$p -c '$(NEW_ENOUGH)' 2>/dev/null && command -v $$p; done; true))
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 LEAST_COVERAGE := 90
