@@ -15,6 +15,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests import loopwatch
 
@@ -23,6 +24,10 @@ SETTLING_TURNS = 25
 THREAD_SECONDS = 5.0
 
 loopwatch.install()
+
+# How long an example takes says something about the machine, and nothing about the code.
+settings.register_profile("agent", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+settings.load_profile("agent")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
