@@ -1,0 +1,128 @@
+"""This file loads the configuration: every file, then the environment, and every fault of all of them at once.
+
+files ─ parse, locate ─┐
+                       ├─ tables ─ expand ${…} ─ convert key by key ─ check ─ Config, or ConfigError
+environment ───────────┘
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from agent.config.catalogue import BUILT_IN, SINGLE, Catalogue
+from agent.config.convert import convert
+from agent.config.environment import apply_environment
+from agent.config.expand import expand_table
+from agent.config.faults import ENVIRONMENT, Fault, Place, in_file_order
+from agent.config.files import Document, paths_of, read, shown
+from agent.config.gather import Gathered, Key, gather
+from agent.config.model import Config, Configured
+from agent.config.routes import route_faults
+from agent.config.table import Table, Written
+from agent.errors import ConfigError
+from agent.options import AgentOptions, Options
+from agent.secrets import Secrets
+from agent.spool.schema import SpoolOptions
+
+if TYPE_CHECKING:
+    from agent.serve.options import ServeOptions
+
+REDACT = "redact"
+"""The processor that runs first where the configuration does not name it."""
+
+S = TypeVar("S", bound=Options)
+
+
+def load(
+    path: Path, environ: Mapping[str, str], secrets: Secrets | None = None, catalogue: Catalogue = BUILT_IN
+) -> Config:
+    """The configuration in the file at ``path``, in ``config.d/`` beside it, and in ``environ``.
+
+    ``secrets`` is told every secret value found. Raises ConfigError with every fault, in file order.
+    """
+    paths, faults = paths_of(path)
+    documents = [read(each) for each in paths]
+    faults += [document for document in documents if isinstance(document, Fault)]
+    gathered = gather([document for document in documents if isinstance(document, Document)], catalogue)
+    apply_environment(gathered, environ)
+    loading = _Loading(gathered, environ, secrets if secrets is not None else Secrets())
+    config = loading.config(tuple(paths))
+    faults += gathered.faults + loading.faults
+    if faults:
+        ordered = in_file_order(faults, [shown(each) for each in paths])
+        raise ConfigError([replace(fault, message=loading.secrets.mask(fault.message)) for fault in ordered])
+    return config
+
+
+class _Loading:
+    """One load; ``faults`` grows. Where a table is faulty its defaults stand in, and the result is thrown away."""
+
+    def __init__(self, gathered: Gathered, environ: Mapping[str, str], secrets: Secrets) -> None:
+        self.gathered = gathered
+        self.environ = environ
+        self.secrets = secrets
+        self.faults: list[Fault] = []
+
+    def config(self, files: tuple[Path, ...]) -> Config:
+        configured = [*self._unnamed_redact(), *self._components()]
+        self.faults += route_faults(self.gathered)
+        return Config(
+            agent=self._section("agent", AgentOptions),
+            spool=self._section("spool", SpoolOptions),
+            serve=self._section("serve", _serve_options()),
+            collect=_enabled(configured, "collect"),
+            process=_enabled(configured, "process"),
+            export=_enabled(configured, "export"),
+            disabled=tuple(component for component in configured if not component.options.enabled),
+            files=files,
+            given={section: self._given(self.gathered.sections.get(section)) for section in SINGLE},
+            secrets=self.secrets,
+        )
+
+    def _section(self, section: str, options: type[S]) -> S:
+        table = self.gathered.sections.get(section)
+        return (self._read(table, options) if table else None) or options()
+
+    def _components(self) -> Iterator[Configured]:
+        for key, table in self.gathered.components.items():
+            component = self.gathered.component(key[0], key[1])
+            options = self._read(table, component.options)
+            if options is not None:
+                yield Configured(key[0], _name(key), key[1], component, options, self._given(table))
+
+    def _unnamed_redact(self) -> Iterator[Configured]:
+        named = any((stage, kind) == ("process", REDACT) for stage, kind, _ in self.gathered.components)
+        if named or REDACT not in self.gathered.catalogue.process:
+            return
+        written = Written(ENVIRONMENT)
+        component = self.gathered.known("process", REDACT, written, f"process.{REDACT}")
+        if component is not None:
+            yield Configured("process", REDACT, REDACT, component, component.options())
+
+    def _read(self, table: Table, options: type[S]) -> S | None:
+        self.faults += expand_table(table, self.environ, self.secrets)
+        read, faults = convert(table, options, self.secrets)
+        self.faults += faults
+        return read
+
+    @staticmethod
+    def _given(table: Table | None) -> dict[str, Place]:
+        return {key: table.place((key,)) for key in table.values} if table else {}
+
+
+def _serve_options() -> type[ServeOptions]:
+    from agent.serve.options import ServeOptions
+
+    return ServeOptions
+
+
+def _enabled(configured: list[Configured], stage: str) -> tuple[Configured, ...]:
+    return tuple(component for component in configured if component.stage == stage and component.options.enabled)
+
+
+def _name(key: Key) -> str:
+    _, kind, name = key
+    return f"{kind}.{name}" if name else kind

@@ -1,0 +1,59 @@
+"""This file is a configuration without faults, as the rest of the agent is handed it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agent.contract import Component
+from agent.options import AgentOptions, ComponentOptions
+from agent.secrets import Secrets
+from agent.spool.schema import SpoolOptions
+
+if TYPE_CHECKING:
+    from agent.config.faults import Place
+    from agent.serve.options import ServeOptions
+
+
+@dataclass(frozen=True)
+class Configured:
+    """One component of the configuration: ``[stage.type]`` or ``[stage.type.NAME]``.
+
+    ``name`` is ``type`` or ``type.NAME`` and unique in its stage. ``given`` tells where each option that was given
+    was written; the rest are defaults. Two are equal when they are configured alike, wherever that was written.
+    """
+
+    stage: str
+    name: str
+    type: str
+    component: Component[Any, Any] = field(compare=False, repr=False)
+    options: ComponentOptions
+    given: Mapping[str, Place] = field(default_factory=dict, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Every option of the agent, and its components in the order in which the configuration names them.
+
+    ``disabled`` components are valid and do not take part. ``files`` are what was read, the main file first.
+    ``given`` tells where each option of the sections ``agent``, ``spool`` and ``serve`` was written.
+    """
+
+    agent: AgentOptions
+    spool: SpoolOptions
+    serve: ServeOptions
+    collect: tuple[Configured, ...] = ()
+    process: tuple[Configured, ...] = ()
+    export: tuple[Configured, ...] = ()
+    disabled: tuple[Configured, ...] = ()
+    files: tuple[Path, ...] = field(default=(), compare=False)
+    given: Mapping[str, Mapping[str, Place]] = field(default_factory=dict, compare=False, repr=False)
+    secrets: Secrets = field(default_factory=Secrets, compare=False, repr=False)
+
+    def components(self) -> Iterator[Configured]:
+        """Every component that takes part, in the order of the data's journey."""
+        yield from self.collect
+        yield from self.process
+        yield from self.export
