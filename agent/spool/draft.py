@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import astuple, dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -16,6 +16,7 @@ import msgspec
 from agent.batch import Batch
 from agent.contract import Held
 from agent.spool import ledger as law
+from agent.spool import small_tables
 from agent.spool.records import (
     DELIVERED,
     DROPPED,
@@ -24,10 +25,10 @@ from agent.spool.records import (
     REJECTED,
     UNROUTED,
     Group,
-    Lane,
     LedgerKey,
     Passed,
     Quarantined,
+    Row,
     Taken,
 )
 from agent.spool.schema import seal
@@ -55,9 +56,10 @@ class Draft:
         self.added_bytes: Counter[int] = Counter()
         self.new_routes: dict[tuple[int, ...], int] = {}
         self.positions: dict[tuple[str, str], str | None] = {}
-        self.states: dict[str, Held | None] = {}
+        self.states: dict[str, tuple[bytes, str] | None] = {}
         self.next_id = store.next_id
         self.last_time_ns = store.last_time_ns
+        self.commit_id = store.commit_id + 1
 
     # Intake
 
@@ -104,25 +106,24 @@ class Draft:
                     self.counts[lane, source, DROPPED, reason] += records
             for source, position in step.positions:
                 self.positions[source, position.key] = position.value
-            self.states.update(step.states)
-        write_positions(connection, self.positions)
-        self._write_states(connection)
-
-    def _write_states(self, connection: sqlite3.Connection) -> None:
-        for processor, held in self.states.items():
-            if held is None:
-                connection.execute("DELETE FROM state WHERE processor = ?", (processor,))
-                continue
-            packed = msgspec.json.encode(
-                [
-                    (source, signal, self._store.router((source, signal)), records)
-                    for (source, signal), records in held.records.items()
-                ]
-            ).decode()
-            connection.execute(
-                "INSERT OR REPLACE INTO state(processor, blob, held, seal) VALUES(?, ?, ?, ?)",
-                (processor, held.blob, packed, seal(processor, held.blob, packed)),
+            self.states.update(
+                {name: None if held is None else self._packed(held) for name, held in step.states.items()}
             )
+        moved = [(*key, value) for key, value in self.positions.items() if value is not None]
+        forgotten = [key for key, value in self.positions.items() if value is None]
+        small_tables.write(connection, "position", self.commit_id, moved)
+        connection.executemany("DELETE FROM position WHERE source = ? AND key = ?", forgotten)
+        holding = [(name, *state) for name, state in self.states.items() if state is not None]
+        empty = [(name,) for name, state in self.states.items() if state is None]
+        small_tables.write(connection, "state", self.commit_id, holding)
+        connection.executemany("DELETE FROM state WHERE processor = ?", empty)
+
+    def _packed(self, held: Held) -> tuple[bytes, str]:
+        records = [
+            (source, signal, self._store.router((source, signal)), count)
+            for (source, signal), count in held.records.items()
+        ]
+        return held.blob, msgspec.json.encode(records).decode()
 
     # Acknowledgement
 
@@ -165,14 +166,16 @@ class Draft:
     def shed(self, connection: sqlite3.Connection) -> None:
         """Passes the oldest rows of every lane over its bound, where the lane would rather drop than block."""
         lanes_of = {route: lanes for lanes, route in (*self._store.routes.items(), *self.new_routes.items())}
-        for lane_id, bound in self._store.max_bytes.items():
+        for lane_id, bound in self._store.bounds.max_bytes.items():
             excess = self._store.waiting_bytes[lane_id] + self.added_bytes[lane_id] - bound
             if excess <= 0:
                 continue
 
             def too_many(row: Passing, lane_id: int = lane_id) -> bool:
                 nonlocal excess
-                going = excess > 0 and self._store.drops_oldest(lane_id, lanes_of[row.route], row.signal)
+                going = excess > 0 and self._store.bounds.drops_oldest(
+                    lane_id, lanes_of[row.route], row.signal, row.source
+                )
                 excess -= row.bytes
                 return going
 
@@ -193,14 +196,14 @@ class Draft:
     # The end
 
     def write_small(self, connection: sqlite3.Connection, last_time_ns: int) -> None:
-        """Writes cursors, counts and the time of the last record."""
-        write_lanes(connection, [lane for key, lane in self.lanes.items() if lane != self._store.lanes[key]])
-        totals = self._store.ledger.copy()
-        totals.update(self.counts)
-        law.store(connection, totals, self.counts)
-        if last_time_ns > self.last_time_ns:
-            connection.execute("INSERT OR REPLACE INTO meta(key, value) VALUES('last_time_ns', ?)", (last_time_ns,))
-            self.last_time_ns = last_time_ns
+        """Writes cursors, counts, the number of this commit and the time of the last record."""
+        moved = [lane for key, lane in self.lanes.items() if lane != self._store.lanes.get(key)]
+        small_tables.write(connection, "lane", self.commit_id, map(astuple, moved))
+        totals = self._store.ledger
+        changed = [(*key, totals[key] + records) for key, records in self.counts.items()]
+        small_tables.write(connection, "ledger", self.commit_id, changed)
+        self.last_time_ns = max(last_time_ns, self.last_time_ns)
+        small_tables.write_meta(connection, self.commit_id, self.last_time_ns)
 
     def keep(self) -> None:
         """Tells the store what is now durable."""
@@ -211,16 +214,17 @@ class Draft:
         store.waiting_bytes.update(self.added_bytes)
         store.next_id = self.next_id
         store.last_time_ns = self.last_time_ns
+        store.commit_id = self.commit_id
         for key, value in self.positions.items():
             if value is None:
                 store.positions.pop(key, None)
             else:
                 store.positions[key] = value
-        for processor, held in self.states.items():
-            if held is None:
+        for processor, state in self.states.items():
+            if state is None:
                 store.states.pop(processor, None)
             else:
-                store.states[processor] = held.blob
+                store.states[processor] = state
 
 
 class Passing(NamedTuple):
@@ -242,60 +246,29 @@ def rows_after(connection: sqlite3.Connection, lane_id: int, cursor: int) -> Ite
     yield from map(Passing._make, connection.execute(query, (cursor,)))
 
 
-def write_batch(connection: sqlite3.Connection, row_id: int, route: int, batch: Batch, payload: bytes | None) -> None:
-    """Inserts one batch; without a payload it is one whose bytes must be read again from their source."""
+def write_batch(connection: sqlite3.Connection, row_id: int, route: int, batch: Batch, payload: bytes) -> None:
+    """Inserts a batch."""
     origin = batch.origin
-    size = 0 if payload is None else len(payload)
-    fields = (
-        row_id,
-        route,
-        batch.signal,
-        batch.source,
-        batch.count,
-        size,
-        batch.first_time_ns,
-        None if origin is None else origin.key,
-        None if origin is None else origin.start,
-        None if origin is None else origin.end,
-        0 if payload is None else spooled.checksum(payload),
+    write_row(
+        connection,
+        Row(row_id, route, batch.signal, batch.source, batch.count, len(payload), batch.first_time_ns, origin),
     )
-    connection.execute("INSERT INTO batch VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*fields, seal(*fields)))
-    if payload is not None:
-        connection.execute("INSERT INTO payload(id, body) VALUES(?, ?)", (row_id, payload))
+    connection.execute("INSERT INTO payload(id, body) VALUES(?, ?)", (row_id, payload))
 
 
-def write_lanes(connection: sqlite3.Connection, lanes: Iterable[Lane]) -> None:
-    """Writes lanes as they are given."""
-    connection.executemany(
-        "INSERT OR REPLACE INTO lane(id, name, cursor, orphaned_ns, seal) VALUES(?, ?, ?, ?, ?)",
-        [
-            (lane.id, lane.name, lane.cursor, lane.orphaned_ns, seal(lane.id, lane.name, lane.cursor, lane.orphaned_ns))
-            for lane in lanes
-        ],
-    )
-
-
-def write_positions(connection: sqlite3.Connection, positions: Mapping[tuple[str, str], str | None]) -> None:
-    """Writes positions; None forgets one."""
-    connection.executemany(
-        "INSERT OR REPLACE INTO position(source, key, value, seal) VALUES(?, ?, ?, ?)",
-        [
-            (source, key, value, seal(source, key, value))
-            for (source, key), value in positions.items()
-            if value is not None
-        ],
-    )
-    connection.executemany(
-        "DELETE FROM position WHERE source = ? AND key = ?", [key for key, value in positions.items() if value is None]
-    )
+def write_row(connection: sqlite3.Connection, row: Row) -> None:
+    """Inserts a header row alone."""
+    origin = (None, None, None) if row.origin is None else astuple(row.origin)
+    fields = (row.id, row.route, row.signal, row.source, row.records, row.bytes, row.first_time_ns, *origin)
+    connection.execute("INSERT INTO batch VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*fields, seal(*fields)))
 
 
 def _write_quarantined(connection: sqlite3.Connection, refused: Iterable[Quarantined], bound_bytes: int) -> None:
     for item in refused:
         payload = spooled.encode(item.batch, 0)
         connection.execute(
-            "INSERT INTO quarantine(lane, source, reason, detail, records, bytes, time_ns, crc, body) "
-            "VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO quarantine(lane, source, reason, detail, records, bytes, time_ns, body) "
+            "VALUES(?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 item.lane,
                 item.batch.source,
@@ -304,7 +277,6 @@ def _write_quarantined(connection: sqlite3.Connection, refused: Iterable[Quarant
                 item.batch.count,
                 len(payload),
                 item.batch.first_time_ns,
-                spooled.checksum(payload),
                 payload,
             ),
         )

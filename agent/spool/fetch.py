@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROWS = 64
-COLUMNS = "id, route, signal, source, records, bytes, first_time_ns, origin_key, origin_start, origin_end, crc, seal"
+COLUMNS = "id, route, signal, source, records, bytes, first_time_ns, origin_key, origin_start, origin_end, seal"
 
 
 def fetch(connection: sqlite3.Connection, lane: int, after: int, max_bytes: int, max_rows: int = ROWS) -> list[Stored]:
@@ -66,16 +66,15 @@ def to_row(fields: tuple[Any, ...]) -> Row:
     if seal(*fields[:-1]) != fields[-1]:
         raise SpoolDamaged(f"batch {fields[0]} does not match its seal")
     origin = None if fields[7] is None else Origin(fields[7], fields[8], fields[9])
-    return Row(*fields[:7], origin=origin, crc=fields[10])
+    row_id, route, signal, source, records, size, first_time_ns = fields[:7]
+    return Row(row_id, route, signal, source, records, size, first_time_ns, origin)
 
 
 def payload(connection: sqlite3.Connection, row: Row) -> Batch | None:
     """The batch of a header row, or None where its payload cannot be read, is gone, or fails its CRC."""
     try:
         found = connection.execute("SELECT body FROM payload WHERE id = ?", (row.id,)).fetchone()
-        if found is None or spooled.checksum(found[0]) != row.crc:
-            return None
-        return spooled.decode(found[0])
+        return None if found is None else spooled.decode(found[0])
     except (sqlite3.DatabaseError, ValueError, TypeError) as error:
         if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF != sqlite3.SQLITE_CORRUPT:
             raise

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import msgspec
 
-from agent.errors import SpoolDamaged
 from agent.spool.records import DELIVERED, DROPPED, NO_LANE, READ, REJECTED, UNROUTED, Lane, Ledger, Waiting
-from agent.spool.schema import seal
 
 OUTCOMES = (READ, DELIVERED, REJECTED, DROPPED, UNROUTED)
 
@@ -46,26 +44,6 @@ class Balance:
             "dropped": dict(self.dropped),
             "waiting": self.waiting,
         }
-
-
-def load(connection: sqlite3.Connection) -> Ledger:
-    """Every count. Raises SpoolDamaged where a row does not match its seal."""
-    counts: Ledger = Counter()
-    for lane, source, outcome, reason, records, sealed in connection.execute(
-        "SELECT lane, source, outcome, reason, records, seal FROM ledger"
-    ):
-        if seal(lane, source, outcome, reason, records) != sealed:
-            raise SpoolDamaged(f"ledger row {lane}/{source}/{outcome}/{reason} does not match its seal")
-        counts[lane, source, outcome, reason] = records
-    return counts
-
-
-def store(connection: sqlite3.Connection, counts: Ledger, changed: Iterable[tuple[int, str, str, str]]) -> None:
-    """Writes the rows of ``changed`` as ``counts`` has them."""
-    connection.executemany(
-        "INSERT OR REPLACE INTO ledger(lane, source, outcome, reason, records, seal) VALUES(?, ?, ?, ?, ?, ?)",
-        [(*key, counts[key], seal(*key, counts[key])) for key in changed],
-    )
 
 
 def waiting(connection: sqlite3.Connection, lane: Lane) -> Waiting:
@@ -143,3 +121,21 @@ def unrouted(counts: Ledger) -> dict[str, int]:
         for (lane, source, outcome, signal), records in counts.items()
         if lane == NO_LANE and outcome == UNROUTED
     }
+
+
+def missing_by_source(connection: sqlite3.Connection, lane: Lane, counts: Ledger) -> dict[str, int]:
+    """Records unaccounted for in one lane, by source; negative where more stands than was ever read."""
+    missing: Counter[str] = Counter()
+    for (lane_id, source, outcome, _), records in counts.items():
+        if lane_id == lane.id:
+            missing[source] += records if outcome == READ else -records
+    for route in routes_of(connection, lane.id):
+        for source, records in connection.execute(
+            "SELECT source, sum(records) FROM batch WHERE route = ? AND id > ? GROUP BY source", (route, lane.cursor)
+        ):
+            missing[source] -= records
+    for (packed,) in connection.execute("SELECT held FROM state"):
+        for source, _, lanes, records in decode_held(packed):
+            if lane.id in lanes:
+                missing[source] -= records
+    return {source: records for source, records in missing.items() if records}

@@ -47,7 +47,6 @@ class Row:
     bytes: int
     first_time_ns: int
     origin: Origin | None
-    crc: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,32 +55,42 @@ CREATE TABLE IF NOT EXISTS meta(
     key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS lane(
     id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, cursor INTEGER NOT NULL,
-    orphaned_ns INTEGER, seal INTEGER NOT NULL);
+    orphaned_ns INTEGER, commit_id INTEGER NOT NULL, seal INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS route(
     id INTEGER PRIMARY KEY, lanes TEXT NOT NULL UNIQUE);
 CREATE TABLE IF NOT EXISTS batch(
     id INTEGER PRIMARY KEY, route INTEGER NOT NULL, signal TEXT NOT NULL, source TEXT NOT NULL,
     records INTEGER NOT NULL, bytes INTEGER NOT NULL, first_time_ns INTEGER NOT NULL,
-    origin_key TEXT, origin_start INTEGER, origin_end INTEGER, crc INTEGER NOT NULL, seal INTEGER NOT NULL);
+    origin_key TEXT, origin_start INTEGER, origin_end INTEGER, seal INTEGER NOT NULL);
 CREATE INDEX IF NOT EXISTS batch_by_route ON batch(route, id, records, bytes);
 CREATE TABLE IF NOT EXISTS payload(
     id INTEGER PRIMARY KEY, body BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS position(
-    source TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, seal INTEGER NOT NULL,
-    PRIMARY KEY(source, key)) WITHOUT ROWID;
+    source TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, commit_id INTEGER NOT NULL,
+    seal INTEGER NOT NULL, PRIMARY KEY(source, key)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS state(
-    processor TEXT PRIMARY KEY, blob BLOB NOT NULL, held TEXT NOT NULL, seal INTEGER NOT NULL) WITHOUT ROWID;
+    processor TEXT PRIMARY KEY, blob BLOB NOT NULL, held TEXT NOT NULL, commit_id INTEGER NOT NULL,
+    seal INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS ledger(
     lane INTEGER NOT NULL, source TEXT NOT NULL, outcome TEXT NOT NULL, reason TEXT NOT NULL,
-    records INTEGER NOT NULL, seal INTEGER NOT NULL,
+    records INTEGER NOT NULL, commit_id INTEGER NOT NULL, seal INTEGER NOT NULL,
     PRIMARY KEY(lane, source, outcome, reason)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS skip(
     id INTEGER PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS quarantine(
     id INTEGER PRIMARY KEY, lane INTEGER NOT NULL, source TEXT NOT NULL, reason TEXT NOT NULL,
     detail TEXT NOT NULL, records INTEGER NOT NULL, bytes INTEGER NOT NULL, time_ns INTEGER NOT NULL,
-    crc INTEGER NOT NULL, body BLOB NOT NULL);
+    body BLOB NOT NULL);
 """
+
+
+SMALL = {
+    "lane": "id, name, cursor, orphaned_ns",
+    "position": "source, key, value",
+    "state": "processor, blob, held",
+    "ledger": "lane, source, outcome, reason, records",
+}
+"""The small tables. Each row also carries the number of the commit that wrote it, and a seal over all of it."""
 
 
 def seal(*fields: object) -> int:

@@ -14,15 +14,19 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import astuple
 from pathlib import Path
+
+import msgspec
 
 from agent.contract import Flow
 from agent.errors import SpoolDamaged, SpoolFull
 from agent.spool import ledger as law
-from agent.spool import sweep
-from agent.spool.draft import Draft, write_lanes
+from agent.spool import small_tables, sweep
+from agent.spool.bounds import Bounds
+from agent.spool.draft import Draft
 from agent.spool.records import Group, Lane, Ledger, Waiting
-from agent.spool.schema import PRAGMAS, SCHEMA_VERSION, TABLES, SpoolOptions, seal
+from agent.spool.schema import PRAGMAS, SCHEMA_VERSION, SMALL, TABLES, SpoolOptions
 
 Router = Callable[[Flow], tuple[int, ...]]
 """The ids of the lanes that want a flow."""
@@ -50,14 +54,23 @@ def translated() -> Iterator[None]:
         if code in NOT_NOW:
             raise SpoolFull(f"{NOT_NOW[code]}: {error}") from error
         raise SpoolDamaged(str(error)) from error
-    except (TypeError, ValueError, OverflowError) as error:  # a cell holds what no cell of ours holds
+    except (
+        TypeError,
+        ValueError,
+        OverflowError,
+        KeyError,
+        msgspec.MsgspecError,
+    ) as error:  # a cell holds what no cell of ours holds
         raise SpoolDamaged(str(error)) from error
 
 
 class Store:
     """The open database, with what the last commit left in the small tables."""
 
-    def __init__(self, directory: Path, options: SpoolOptions) -> None:
+    def __init__(self, directory: Path, options: SpoolOptions, *, unchecked: bool = False) -> None:
+        """Opens the spool in ``directory`` or makes one. Raises SpoolFull, or SpoolDamaged also where the law does not
+        hold; ``unchecked`` leaves that to salvage, which is about to mend it."""
+        self.unchecked = unchecked
         self.directory = directory
         self.path = directory / "spool.db"
         self.options = options
@@ -65,13 +78,13 @@ class Store:
         self.routes: dict[tuple[int, ...], int] = {}
         self.ledger: Ledger = Counter()
         self.positions: dict[tuple[str, str], str] = {}
-        self.states: dict[str, bytes] = {}
+        self.states: dict[str, tuple[bytes, str]] = {}
         self.skips: set[int] = set()
         self.waiting_bytes: Counter[int] = Counter()
-        self.max_bytes: dict[int, int] = {}
-        self.drops_oldest: Callable[[int, tuple[int, ...], str], bool] = lambda lane, route, signal: False
+        self.bounds = Bounds()
         self.router: Router = lambda flow: ()
         self.next_id = 1
+        self.commit_id = 0
         self.last_time_ns = 0
         self.used_bytes = 0
         self.connection = self._open()
@@ -95,28 +108,26 @@ class Store:
         return connection
 
     def _load(self, connection: sqlite3.Connection) -> None:
-        self.lanes = {}
-        for lane_id, name, cursor, orphaned_ns, sealed in connection.execute(
-            "SELECT id, name, cursor, orphaned_ns, seal FROM lane"
-        ):
-            if seal(lane_id, name, cursor, orphaned_ns) != sealed:
-                raise SpoolDamaged(f"lane {name!r} does not match its seal")
-            self.lanes[lane_id] = Lane(lane_id, name, cursor, orphaned_ns)
+        meta = small_tables.read_meta(connection)
+        self.commit_id, self.last_time_ns = meta["commit_id"], meta["last_time_ns"]
+        small = {table: small_tables.read(connection, table, self.commit_id) for table in SMALL}
+        self.lanes = {row[0]: Lane(*row) for row in small["lane"]}
+        self.positions = {(source, key): value for source, key, value in small["position"]}
+        self.states = {processor: (blob, held) for processor, blob, held in small["state"]}
+        self.ledger = Counter({tuple(key): records for *key, records in small["ledger"]})
         self.routes = {
             tuple(map(int, lanes.split(","))): route
             for route, lanes in connection.execute("SELECT id, lanes FROM route")
         }
-        self.ledger = law.load(connection)
-        self.positions = _load_positions(connection)
-        self.states = _load_states(connection)
         self.skips = {row[0] for row in connection.execute("SELECT id FROM skip")}
-        meta: dict[str, int] = dict(connection.execute("SELECT key, value FROM meta"))
-        self.last_time_ns = meta.get("last_time_ns", 0)
         last_batch = connection.execute("SELECT max(id) FROM batch").fetchone()[0] or 0
         last_payload = connection.execute("SELECT max(id) FROM payload").fetchone()[0] or 0
         self.next_id = 1 + max(last_batch, last_payload, *(lane.cursor for lane in self.lanes.values()), 0)
         for lane in self.lanes.values():
-            self.waiting_bytes[lane.id] = law.waiting(connection, lane).bytes
+            stands = law.waiting(connection, lane)
+            self.waiting_bytes[lane.id] = stands.bytes
+            if not self.unchecked and (missing := law.balance(lane, self.ledger, stands).missing):
+                raise SpoolDamaged(f"{missing} records of lane {lane.name} are unaccounted for")
         self._measure(connection)
 
     def close(self) -> None:
@@ -146,7 +157,7 @@ class Store:
         ]
         if changed:
             with self.transaction() as connection:
-                write_lanes(connection, changed)
+                small_tables.write(connection, "lane", self.commit_id, map(astuple, changed))
             self.lanes.update({lane.id: lane for lane in changed})
         return {lane.name: lane.id for lane in self.lanes.values() if lane.name in names}
 
@@ -172,7 +183,8 @@ class Store:
                 return
             raise
         draft.keep()
-        self._measure(self.connection)
+        with suppress(sqlite3.Error):  # durable already: whatever is wrong, the next commit meets it
+            self._measure(self.connection)
 
     def walk_around(self) -> None:
         """Deletes what it can one row at a time, and remembers the rows that cannot be deleted."""
@@ -206,6 +218,23 @@ class Store:
             wal_bytes = 0
         self.used_bytes = (pages - free) * page_bytes + wal_bytes
 
+    def sweep(self, most_steps: int) -> None:
+        """Deletes what is passed, a bounded step a transaction, until nothing is or ``most_steps`` were made."""
+        for _ in range(most_steps):
+            try:
+                with self.transaction() as connection:
+                    if not sweep.delete_passed(connection, self.routes, self.lanes, self.skips):
+                        return
+            except SpoolDamaged:
+                self.walk_around()
+                return
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """The connection, for statements that change nothing the store remembers."""
+        with translated():
+            yield self.connection
+
     # Reading what the last commit left
 
     def waiting(self, lane: int) -> Waiting:
@@ -217,22 +246,3 @@ class Store:
         """The law's two sides for every lane the spool knows."""
         with translated():
             return [law.balance(lane, self.ledger, law.waiting(self.connection, lane)) for lane in self.lanes.values()]
-
-
-def _load_positions(connection: sqlite3.Connection) -> dict[tuple[str, str], str]:
-    positions = {}
-    for source, key, value, sealed in connection.execute("SELECT source, key, value, seal FROM position"):
-        if seal(source, key, value) != sealed:
-            raise SpoolDamaged(f"position {source}/{key} does not match its seal")
-        positions[source, key] = value
-    return positions
-
-
-def _load_states(connection: sqlite3.Connection) -> dict[str, bytes]:
-    states = {}
-    for processor, blob, packed, sealed in connection.execute("SELECT processor, blob, held, seal FROM state"):
-        if seal(processor, blob, packed) != sealed:
-            raise SpoolDamaged(f"state of {processor} does not match its seal")
-        law.decode_held(packed)
-        states[processor] = blob
-    return states

@@ -1,12 +1,12 @@
 """This file is a batch as the spool keeps it: described by itself, so that it can be salvaged without its row.
 
-    ┌─────────┬────────────┬──────────────────┬───────────────────────────────┐
-    │ version │ header len │ header           │ body, one LZ4 block           │
-    │ u8 = 1  │ u32 LE     │ MessagePack list │ records · times · severities  │
-    └─────────┴────────────┴──────────────────┴───────────────────────────────┘
+    ┌─────────┬────────────────┬────────────┬──────────────────┬───────────────────────────────┐
+    │ version │ CRC-32 of what │ header len │ header           │ body, one LZ4 block           │
+    │ u8 = 1  │ follows it     │ u32 LE     │ MessagePack list │ records · times · severities  │
+    └─────────┴────────────────┴────────────┴──────────────────┴───────────────────────────────┘
 
-The LZ4 block starts with its uncompressed length (u32 LE), as LZ4's own tools write it. The CRC-32 of the whole
-stands in the row beside it, because SQLite does not checksum pages.
+The LZ4 block starts with its uncompressed length (u32 LE), as LZ4's own tools write it. The CRC is there because
+SQLite does not checksum pages.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ import msgspec
 from agent.batch import Batch, Labels, Logs, Metrics, Origin, Signal
 
 VERSION = 1
-_PREFIX = struct.Struct("<BI")
+_PREFIX = struct.Struct("<BII")
+_LENGTH = struct.Struct("<I")
+_CRC_END = 5
 
 
 class Header(msgspec.Struct, array_like=True, frozen=True):
@@ -50,11 +52,13 @@ def encode(batch: Batch, route: int) -> bytes:
     """The payload of ``batch``; ``route`` is the id of the lanes that want it."""
     header, body = _logs(batch, route) if isinstance(batch, Logs) else _metrics(batch, route)
     packed = _ENCODER.encode(header)
-    return b"".join((_PREFIX.pack(VERSION, len(packed)), packed, cramjam.lz4.compress_block(body)))
+    compressed = cramjam.lz4.compress_block(body)
+    crc = zlib.crc32(compressed, zlib.crc32(packed, zlib.crc32(_LENGTH.pack(len(packed)))))
+    return b"".join((_PREFIX.pack(VERSION, crc, len(packed)), packed, compressed))
 
 
 def decode_header(payload: bytes) -> Header:
-    """The header alone. Raises ValueError where the bytes are not a payload."""
+    """The header alone. Raises ValueError where the bytes are not a whole payload."""
     return _open(payload)[0]
 
 
@@ -71,17 +75,14 @@ def decode(payload: bytes) -> Batch:
     return _to_metrics(header, body, origin)
 
 
-def checksum(payload: bytes) -> int:
-    """CRC-32 (ISO-HDLC) of a payload."""
-    return zlib.crc32(payload)
-
-
 def _open(payload: bytes) -> tuple[Header, int]:
     if len(payload) < _PREFIX.size:
         raise ValueError(f"payload of {len(payload)} bytes is shorter than its prefix")
-    version, length = _PREFIX.unpack_from(payload)
+    version, crc, length = _PREFIX.unpack_from(payload)
     if version != VERSION:
         raise ValueError(f"payload version {version}, expected {VERSION}")
+    if zlib.crc32(memoryview(payload)[_CRC_END:]) != crc:
+        raise ValueError("payload does not match its checksum")
     start = _PREFIX.size + length
     return _DECODER.decode(payload[_PREFIX.size : start]), start
 

@@ -1,0 +1,145 @@
+"""This file runs the ordered list of processors over a batch and accounts for every record of it.
+
+Of each flow (source and signal), for one processor and one batch:
+
+    given  =  returned  +  change in what it holds  +  dropped by it
+
+What a processor makes itself has the source ``process.NAME`` and counts as read there. A batch on which a processor
+fails is halved until the records it fails on stand alone; those are dropped and counted, the rest goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+from agent.batch import Batch, Position
+from agent.clock import Clock, now
+from agent.contract import Flow, Held, Processor
+from agent.ownlogs import Repeating
+from agent.ownmetrics import Meter
+
+log = logging.getLogger("telemetry_agent.process")
+
+FAILED = "failed"
+
+
+@dataclass(slots=True)
+class Step:
+    """What one batch became: batches to store, and what was counted on the way."""
+
+    batches: list[Batch] = field(default_factory=list)
+    read: Counter[Flow] = field(default_factory=Counter)
+    dropped: Counter[tuple[Flow, str]] = field(default_factory=Counter)
+    positions: list[tuple[str, Position]] = field(default_factory=list)
+    states: dict[str, Held | None] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Link:
+    """One processor in its place: whose records it sees, and what it held when last looked at."""
+
+    name: str
+    processor: Processor
+    sees: Callable[[str], bool] = lambda source: True
+    held: Held | None = None
+    last_error: str | None = None
+    troubles: Repeating = field(default_factory=lambda: Repeating(log))
+
+    @property
+    def makes(self) -> str:
+        """The source of what it makes itself."""
+        return f"process.{self.name}"
+
+
+class Chain:
+    """The processors in order. Not safe for two threads: one calls it."""
+
+    def __init__(self, links: Sequence[Link], clock: Clock, meter: Meter) -> None:
+        self.links = list(links)
+        self._clock = clock
+        self._meter = meter
+
+    def take(self, batch: Batch) -> Step:
+        """What a batch from a source becomes, its positions included even when nothing of it is left."""
+        step = Step(positions=[(batch.source, position) for position in batch.positions])
+        if batch.count:
+            step.read[batch.source, batch.signal] += batch.count
+            self._pass(0, [replace(batch, positions=())], step)
+        return step
+
+    def due(self) -> Step:
+        """What processors have held long enough, and what they make of what they saw."""
+        step, moment = Step(), now(self._clock)
+        for place, link in enumerate(self.links):
+            made = self._account(link, [], partial(link.processor.due, moment), step)
+            if made:
+                self._pass(place + 1, made, step)
+        return step
+
+    def _pass(self, start: int, batches: list[Batch], step: Step) -> None:
+        for link in self.links[start:]:
+            passed: list[Batch] = []
+            for batch in batches:
+                if link.sees(batch.source) and batch.source != link.makes:
+                    passed += self._process(link, batch, step)
+                else:
+                    passed.append(batch)
+            batches = [batch for batch in passed if batch.count]
+            if not batches:
+                return
+        step.batches += batches
+
+    def _process(self, link: Link, batch: Batch, step: Step) -> list[Batch]:
+        moment = now(self._clock)
+        made = self._account(link, [batch], partial(link.processor.process, batch, moment), step)
+        seconds = self._clock.monotonic_seconds() - moment.monotonic_seconds
+        self._meter.add("telemetry_agent_process_batches_total", 1, (link.name,))
+        self._meter.observe("telemetry_agent_process_duration_seconds", seconds, (link.name,))
+        if made is not None:
+            return made
+        if batch.count == 1:
+            step.dropped[(batch.source, batch.signal), f"{link.name}.{FAILED}"] += 1
+            return []
+        middle = batch.count // 2
+        halves = batch.select(range(middle)), batch.select(range(middle, batch.count))
+        return [part for half in halves for part in self._process(link, half, step)]
+
+    def _account(
+        self, link: Link, given: list[Batch], call: Callable[[], Iterable[Batch]], step: Step
+    ) -> list[Batch] | None:
+        """The batches ``call`` made, counted; None where it failed."""
+        try:
+            made = list(call())
+            held = link.processor.held()
+        except Exception as error:  # noqa: BLE001 - a processor may fail in any way; the batch is halved
+            link.last_error = f"{type(error).__name__}: {error}"
+            self._meter.add("telemetry_agent_process_errors_total", 1, (link.name,))
+            link.troubles.failed(link.last_error, f"{link.name} failed on a batch: {link.last_error}")
+            return None
+        balance = _flows(given)
+        balance.subtract(_flows(made))
+        balance.update(_records(link.held))
+        balance.subtract(_records(held))
+        for flow, records in balance.items():
+            if records > 0:
+                step.dropped[flow, link.name] += records
+            elif records < 0:
+                step.read[flow] -= records
+        if held != link.held:
+            link.held = step.states[link.name] = held
+        return made
+
+
+def _flows(batches: Iterable[Batch]) -> Counter[Flow]:
+    flows: Counter[Flow] = Counter()
+    for batch in batches:
+        flows[batch.source, batch.signal] += batch.count
+    return flows
+
+
+def _records(held: Held | None) -> Mapping[Flow, int]:
+    return {} if held is None else held.records
