@@ -179,6 +179,21 @@ def _at_own_times(lines: Sequence[bytes], times_ns: Sequence[int], suffixes: Seq
     return b"".join(out)
 
 
+def times_of(batch: Logs) -> Sequence[int]:
+    """The times of all records of ``batch`` as they are sent, in nanoseconds."""
+    return _times(batch, 0, batch.count)
+
+
+def metadata_of(batch: Logs) -> dict[int, Labels]:
+    """What is sent beside each record that has metadata of its own, by its index: of the stream, level, and its own."""
+    beside = stream_of(batch.labels, batch.source).beside
+    levels = batch.severities or bytes(batch.count)
+    return {
+        index: (*beside, *_level_pair(levels[index]), *((label_name(n), cut(v, METADATA_VALUE_BYTES)) for n, v in own))
+        for index, own in batch.metadata.items()
+    }
+
+
 def _times(batch: Logs, first: int, last: int) -> Sequence[int]:
     if batch.times_ns is None:
         return range(batch.first_time_ns + first, batch.first_time_ns + last)
@@ -190,7 +205,7 @@ def _suffixes(batch: Logs, first: int, last: int, suffix: bytes) -> list[bytes]:
     if batch.severities is None:
         suffixes = [suffix] * (last - first)
     else:
-        levels = {number: suffix + _level(number) for number in set(batch.severities)}
+        levels = {number: suffix + _metadata(_level_pair(number)) for number in set(batch.severities)}
         suffixes = list(map(levels.__getitem__, batch.severities[first:last]))
     for index, pairs in batch.metadata.items():
         if first <= index < last:
@@ -198,9 +213,9 @@ def _suffixes(batch: Logs, first: int, last: int, suffix: bytes) -> list[bytes]:
     return suffixes
 
 
-def _level(severity: int) -> bytes:
+def _level_pair(severity: int) -> Labels:
     name = level_of(severity)
-    return _metadata((("level", name),)) if name else b""
+    return (("level", name),) if name else ()
 
 
 def _metadata(pairs: Labels) -> bytes:
@@ -241,7 +256,7 @@ def _objects(batch: Logs, first: int, last: int, stream: Stream) -> list[dict[st
     """The metadata of each of the records [first, last), as objects; those alike share one."""
     beside = dict(stream.beside)
     numbers = batch.severities[first:last] if batch.severities else bytes(last - first)
-    levels = {number: beside | ({"level": name} if (name := level_of(number)) else {}) for number in set(numbers)}
+    levels = {number: beside | dict(_level_pair(number)) for number in set(numbers)}
     objects = list(map(levels.__getitem__, numbers))
     for index, pairs in batch.metadata.items():
         if first <= index < last:

@@ -38,6 +38,11 @@ class Stream:
     selector: bytes
     beside: Labels = ()
 
+    @property
+    def pairs(self) -> tuple[str, ...]:
+        """Each label as it stands in the selector."""
+        return tuple(map(_quoted, self.labels))
+
 
 @functools.lru_cache(1024)
 def stream_of(labels: Labels, source: str, room_beside: bool = True) -> Stream:
@@ -47,8 +52,12 @@ def stream_of(labels: Labels, source: str, room_beside: bool = True) -> Stream:
     """
     kept, beside = _within_limits(labels or (("source", source),))
     pairs = tuple(sorted(kept.items()))
-    text = ", ".join(f'{name}="{value.translate(_ESCAPES)}"' for name, value in pairs)
+    text = ", ".join(map(_quoted, pairs))
     return Stream(pairs, f"{{{text}}}".encode(), tuple(beside) if room_beside else ())
+
+
+def _quoted(pair: tuple[str, str]) -> str:
+    return f'{pair[0]}="{pair[1].translate(_ESCAPES)}"'
 
 
 def too_many(labels: Labels) -> tuple[str, ...]:

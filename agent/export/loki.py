@@ -1,0 +1,130 @@
+"""This file sends logs to Loki, or to Grafana Cloud Logs, which speaks the same.
+
+One request carries the batches of one call: batches with equal labels are one stream in it. The request is encoded
+and compressed on a thread of its own; what the answer means is in loki_answers.py.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Annotated, Final, Literal
+
+import cramjam
+from msgspec import Meta
+
+from agent.batch import Batch, Logs
+from agent.contract import Component, Context, Destination, Receipt
+from agent.export.httpoptions import HttpDestinationOptions, url_fault
+from agent.worker import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator, Sequence
+
+    from agent.export.session import Session
+
+log = logging.getLogger("telemetry_agent.loki")
+
+PUSH_PATH: Final = "/loki/api/v1/push"
+GZIP_LEVEL: Final = 1
+HEADERS: Final = {
+    "snappy": {"Content-Type": "application/x-protobuf", "Content-Encoding": "snappy"},
+    "json": {"Content-Type": "application/json", "Content-Encoding": "gzip"},
+}
+
+
+class LokiOptions(HttpDestinationOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The ``[export.loki]`` table."""
+
+    url: Annotated[
+        str, Meta(description="Address of Loki, as 'https://loki.example.org'; /loki/api/v1/push is added to it.")
+    ]
+    encoding: Annotated[
+        Literal["snappy", "json"],
+        Meta(description="'snappy' sends protobuf; 'json' sends gzip JSON, for what is like Loki and has no protobuf."),
+    ] = "snappy"
+    tenant: Annotated[
+        str | None, Meta(description="Tenant of a Loki with several (X-Scope-OrgID); Grafana Cloud needs none.")
+    ] = None
+    structured_metadata: Annotated[
+        bool, Meta(description="False leaves out what belongs to single records, for a Loki older than 3.0.")
+    ] = True
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """Pairs of key and message for what the types of the single options cannot say."""
+        fault = url_fault(self.url)
+        if fault:
+            yield "url", fault
+        if self.tenant is not None and not (self.tenant and self.tenant.isascii() and self.tenant.isprintable()):
+            yield "tenant", "has characters that a header cannot carry"
+        yield from HttpDestinationOptions.faults(self)
+
+
+def push_url(url: str) -> str:
+    """Where requests go, for an address with or without the path of the push API."""
+    base = url.rstrip("/")
+    return base if base.endswith(PUSH_PATH) else base + PUSH_PATH
+
+
+class Loki:
+    """The destination; see agent.contract.Destination."""
+
+    def __init__(self, options: LokiOptions, ctx: Context, session: Session, worker: Worker) -> None:
+        self._options = options
+        self._ctx = ctx
+        self._session = session
+        self._worker = worker
+        self._url = push_url(options.url)
+        self._headers = HEADERS[options.encoding] | ({"X-Scope-OrgID": options.tenant} if options.tenant else {})
+        self._labels_left_out = False
+
+    async def send(self, batches: Sequence[Batch]) -> Receipt:
+        """Sends ``batches`` in one request. Returns once Loki has answered 204, or raises what else it answered."""
+        from agent.export.loki_answers import judge
+
+        logs = [batch for batch in batches if isinstance(batch, Logs)]
+        body = await self._worker.run(self._encode, logs)
+        answer = await self._session.post(self._url, body, self._headers)
+        return await self._worker.run(judge, answer, logs, self._ctx.clock.wall_ns())
+
+    def _encode(self, batches: Sequence[Logs]) -> bytes:
+        from agent.wire import loki
+
+        metadata = self._options.structured_metadata
+        if not metadata and not self._labels_left_out:
+            self._say_which_labels_are_left_out(batches)
+        if self._options.encoding == "json":
+            return bytes(cramjam.gzip.compress(loki.encode_json(batches, metadata), GZIP_LEVEL))
+        return bytes(cramjam.snappy.compress_raw(loki.encode_push(batches, metadata)))
+
+    def _say_which_labels_are_left_out(self, batches: Sequence[Logs]) -> None:
+        from agent.wire.lokilabels import MOST_LABELS, too_many
+
+        names = sorted({name for batch in batches for name in too_many(batch.labels)})
+        if names:
+            self._labels_left_out = True
+            log.warning(
+                "Loki takes %d labels a stream and structured_metadata is false: %s left out",
+                MOST_LABELS,
+                ", ".join(names),
+                extra={"context": {"destination": self._ctx.name}},
+            )
+
+
+@asynccontextmanager
+async def open_loki(options: LokiOptions, ctx: Context) -> AsyncIterator[Destination]:
+    """The destination, connected at its first request."""
+    from agent.export.session import open_session
+
+    async with open_session(options, ctx) as session:
+        with Worker(f"{ctx.name}-encode") as worker:
+            yield Loki(options, ctx, session, worker)
+
+
+COMPONENT: Final = Component(
+    name="loki",
+    options=LokiOptions,
+    open=open_loki,
+    signals=("logs",),
+    summary="Logs to Grafana Loki or Grafana Cloud Logs.",
+)

@@ -1,0 +1,73 @@
+"""This file finds the proxy for a URL in the environment the agent was given, by the names curl and Go read.
+
+The HTTP client's own way reads the process's environment and ~/.netrc, which nobody configured for this agent.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """A proxy's URL without its password, and the headers that carry it."""
+
+    url: str
+    headers: dict[str, str]
+
+
+def proxy_of(url: str, environ: Mapping[str, str]) -> Proxy | None:
+    """The proxy for ``url`` by ``https_proxy``, ``http_proxy``, ``all_proxy`` and ``no_proxy``, lower case first.
+
+    This machine itself is never asked for through a proxy, as in Go (golang.org/x/net/http/httpproxy).
+    """
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    found = _variable(environ, f"{parts.scheme}_proxy") or _variable(environ, "all_proxy")
+    if not found or host in {"localhost", "::1"} or host.startswith("127."):
+        return None
+    if any(_excepts(entry, host, parts.port) for entry in _variable(environ, "no_proxy").split(",")):
+        return None
+    return _proxy(found if "://" in found else f"http://{found}")
+
+
+def _excepts(entry: str, host: str, port: int | None) -> bool:
+    """Whether an entry of ``no_proxy`` means ``host``: ``*``, a name and all below it, name:port, or a network."""
+    entry = entry.strip().lower()
+    if "/" in entry:
+        return _in_network(host, entry)
+    name, colon, its_port = entry.rpartition(":")
+    if colon and its_port.isdigit() and ":" not in name:
+        if int(its_port) != port:
+            return False
+        entry = name
+    domain = entry.removeprefix("*").removeprefix(".")
+    return entry == "*" or (domain != "" and (host == domain or host.endswith(f".{domain}")))
+
+
+def _in_network(host: str, network: str) -> bool:
+    from ipaddress import ip_address, ip_network
+
+    try:
+        return ip_address(host) in ip_network(network, strict=False)
+    except ValueError:
+        return False
+
+
+def _variable(environ: Mapping[str, str], name: str) -> str:
+    return environ.get(name, "") or environ.get(name.upper(), "")
+
+
+def _proxy(url: str) -> Proxy:
+    parts = urlsplit(url)
+    address = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], "", "", ""))
+    if parts.username is None:
+        return Proxy(address, {})
+    both = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
+    return Proxy(address, {"Proxy-Authorization": f"Basic {b64encode(both).decode()}"})

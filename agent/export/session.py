@@ -1,0 +1,231 @@
+"""This file posts requests for every destination that speaks HTTP, and says what became of each.
+
+What comes back is an Answer, whatever its status: what a status means is a table of each protocol. What does not come
+back is raised: Retry with ``answered`` False when the request may have arrived all the same, Hold when only a person
+can help (a secret or certificate that cannot be read or is not trusted).
+"""
+
+from __future__ import annotations
+
+import ssl
+from base64 import b64encode
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from agent import __version__, http
+from agent.errors import Hold, Retry
+from agent.export.proxy import Proxy, proxy_of
+from agent.export.transport import Pieces, WorkerResolver
+from agent.worker import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+
+    from agent.contract import Context
+    from agent.export.httpoptions import HttpDestinationOptions
+
+MOST_ANSWER_BYTES: Final = 64 << 10
+MOST_DETAIL_BYTES: Final = 1 << 10
+USER_AGENT: Final = f"telemetry-agent/{__version__}"
+IDLE_SECONDS: Final = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a server answered: header names in lower case, at most 64 KiB of the body, and the URL that was asked.
+
+    ``text`` is the body for people: one line, at most 1 KiB, without secrets and without what a terminal would obey.
+    """
+
+    url: str
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    text: str = ""
+
+    @property
+    def content_type(self) -> str:
+        """The media type alone, in lower case; empty when the server gave none."""
+        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+    def retry_after_seconds(self, now_ns: int) -> float | None:
+        """What ``Retry-After`` asks for (RFC 9110, section 10.2.3: seconds or a date); None without one."""
+        value = self.headers.get("retry-after", "").strip()
+        if value.isascii() and value.isdigit():
+            return float(value[:9])
+        return _seconds_until(value, now_ns) if value else None
+
+
+def _seconds_until(date: str, now_ns: int) -> float | None:
+    from email.utils import parsedate_to_datetime
+
+    try:
+        moment = parsedate_to_datetime(date).timestamp()
+    except (ValueError, OverflowError):
+        return None
+    return max(0.0, moment - now_ns / 1e9)
+
+
+def printable(text: str, most_bytes: int = MOST_DETAIL_BYTES) -> str:
+    """``text`` cut to ``most_bytes`` and made one line, other unprintable characters replaced."""
+    line = " ".join(text[:most_bytes].split())
+    return "".join(c if c.isprintable() else "\ufffd" for c in line).encode()[:most_bytes].decode(errors="ignore")
+
+
+class Session:
+    """One destination's connections. Secrets and certificates are read at the first request, and again after a 401
+    or 403: the file may hold a new token by then."""
+
+    def __init__(self, options: HttpDestinationOptions, ctx: Context, worker: Worker) -> None:
+        self._options = options
+        self._ctx = ctx
+        self._worker = worker
+        self._client: http.ClientSession | None = None
+        self._headers: dict[str, str] = {}
+
+    async def post(self, url: str, body: bytes | Sequence[bytes], headers: Mapping[str, str]) -> Answer:
+        """Posts ``body`` and returns the answer, redirects not followed. Raises Retry or Hold as this file says."""
+        client = await self._open(url)
+        pieces = [body] if isinstance(body, bytes) else list(body)
+        proxy = proxy_of(url, self._ctx.host.environ)
+        try:
+            answer = await self._exchange(client, url, pieces, self._headers | dict(headers), proxy)
+        except Exception as error:
+            refusal = _refusal_of(error, url, self._options.timeout_seconds)
+            if refusal is None:
+                raise
+            refusal.detail = self.mask(refusal.detail)
+            refusal.args = (f"{refusal.reason}: {refusal.detail}",)
+            raise refusal from None
+        if answer.status in (401, 403):
+            await self.close()
+        return answer
+
+    def mask(self, text: str) -> str:
+        """``text`` without this agent's secrets: a server may quote what it was sent."""
+        return self._ctx.secrets.mask(text)
+
+    async def close(self) -> None:
+        """Lets go of the connections; the next request reads secrets and certificates anew."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()
+
+    async def _exchange(
+        self, client: http.ClientSession, url: str, pieces: list[bytes], headers: dict[str, str], proxy: Proxy | None
+    ) -> Answer:
+        request = client.post(
+            url,
+            data=Pieces(pieces),
+            headers=headers,
+            allow_redirects=False,
+            proxy=proxy.url if proxy else None,
+            proxy_headers=proxy.headers if proxy else None,
+        )
+        async with request as response:
+            received = bytearray()
+            try:
+                while len(received) < MOST_ANSWER_BYTES and not response.content.at_eof():
+                    received += await response.content.read(MOST_ANSWER_BYTES - len(received))
+            except (http.ClientError, OSError):
+                if response.ok:  # half of a success may leave out what was refused
+                    raise
+            if not response.content.at_eof():
+                response.close()
+            found = {name.lower(): value for name, value in response.headers.items()}
+            body = bytes(received)
+            return Answer(url, response.status, found, body, printable(self.mask(body.decode(errors="replace"))))
+
+    async def _open(self, url: str) -> http.ClientSession:
+        if self._client is None:
+            environ = self._ctx.host.environ
+            encrypted = any(u and u.startswith("https:") for u in (url, getattr(proxy_of(url, environ), "url", None)))
+            self._headers, context = await self._worker.run(self._read_files, encrypted)
+            options = self._options
+            self._client = http.ClientSession(
+                connector=http.TCPConnector(
+                    ssl=context or True, resolver=WorkerResolver(self._worker), keepalive_timeout=IDLE_SECONDS
+                ),
+                cookie_jar=http.DummyCookieJar(),
+                timeout=http.ClientTimeout(
+                    total=options.timeout_seconds,
+                    connect=options.connect_timeout_seconds,
+                    sock_connect=options.connect_timeout_seconds,
+                ),
+                trust_env=False,  # that would read ~/.netrc too; see agent/export/proxy.py
+            )
+        return self._client
+
+    def _read_files(self, encrypted: bool) -> tuple[dict[str, str], ssl.SSLContext | None]:
+        options = self._options
+        headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"} | options.headers
+        for value in options.headers.values():
+            self._ctx.secrets.register(value)
+        try:
+            headers |= self._authorization()
+        except (OSError, ValueError) as error:
+            raise Hold("secret_unreadable", str(error)) from None
+        if not encrypted:
+            return headers, None
+        try:
+            return headers, http.tls_context(options.ca_file, options.cert_file, options.key_file)
+        except (OSError, ssl.SSLError) as error:
+            files = [file for file in (options.ca_file, options.cert_file, options.key_file) if file]
+            named = ", ".join(files) or "the system's certificates"
+            raise Hold("certificate_unreadable", f"{named}: {error.strerror or error}; give PEM files") from None
+
+    def _authorization(self) -> dict[str, str]:
+        options = self._options
+        file = options.password_file or options.token_file
+        if file is None:
+            return {}
+        secret = self._ctx.secrets.read_file(file, self._ctx.host.environ)
+        if not secret.isprintable():
+            raise ValueError(f"{file}: holds more than one line; write the secret as its only line")
+        if options.user is None:
+            return {"Authorization": f"Bearer {secret}"}
+        both = f"{options.user}:{secret}".encode()
+        return {"Authorization": f"Basic {b64encode(both).decode()}"}
+
+
+def _refusal_of(  # noqa: PLR0911 - one case a line: a table
+    error: Exception, url: str, timeout_seconds: float
+) -> Retry | Hold | None:
+    """What an exchange without an answer means; None for an error of ours."""
+    parts = urlsplit(url)
+    where = f"{parts.scheme}://{parts.netloc}"
+    match error:
+        case http.ClientConnectorCertificateError():
+            why = printable(str(error.certificate_error))
+            return Hold("certificate_not_trusted", f"{where}: {why}; set ca_file to the authority that signed it")
+        case http.ClientHttpProxyError(status=407):
+            return Hold("proxy_refused", f"the proxy on the way to {where} wants a password: put it in the proxy's URL")
+        case http.ClientHttpProxyError():
+            return Retry("proxy_failed", f"the proxy on the way to {where} answered {error.status}")
+        case http.ConnectionTimeoutError():
+            return Retry("unreachable", f"{where}: no connection within the time for connecting")
+        case http.ClientConnectorError():
+            return Retry("unreachable", f"{where}: {_why(error.os_error)}")
+        case TimeoutError():
+            return Retry("timeout", f"{where}: no answer within {timeout_seconds:g} s", answered=False)
+        case http.ClientError() | OSError():
+            return Retry("connection_lost", f"{where}: {_why(error)}", answered=False)
+    return None
+
+
+def _why(error: Exception) -> str:
+    strerror = getattr(error, "strerror", None)
+    return printable(str(strerror or error or type(error).__name__))
+
+
+@asynccontextmanager
+async def open_session(options: HttpDestinationOptions, ctx: Context) -> AsyncIterator[Session]:
+    """A session for one destination. Entering reads nothing and connects nowhere; leaving closes what was opened."""
+    with Worker(f"{ctx.name}-files") as worker:
+        session = Session(options, ctx, worker)
+        try:
+            yield session
+        finally:
+            await session.close()
