@@ -109,12 +109,16 @@ def _longer(fault: Fault, _: Sequence[Logs]) -> Finder:
 
 
 def _older_anywhere(fault: Fault, batches: Sequence[Logs]) -> Finder:
-    return _before(_exact_cut(fault.found[2], fault.records, batches))
+    """One text stands for the records of one second, which all are too old unless it is the second of the cut."""
+    cut_ns = _nanoseconds(fault.found[2])
+    if _nanoseconds(fault.found[1]) < cut_ns:
+        return _before(cut_ns)
+    return _before(_exact_cut(cut_ns, heapq.nsmallest(fault.records, filter(cut_ns.__le__, _times(batches)))))
 
 
 def _newer_anywhere(fault: Fault, batches: Sequence[Logs]) -> Finder:
     second_ns = _nanoseconds(fault.found[1])
-    newest = heapq.nlargest(fault.records, (time_ns for batch in batches for time_ns in times_of(batch)))
+    newest = heapq.nlargest(fault.records, _times(batches))
     first = max(second_ns, newest[-1]) if newest else second_ns
     return lambda batch: [i for i, time_ns in enumerate(times_of(batch)) if time_ns >= first]
 
@@ -124,13 +128,14 @@ _ignored: Final = re.compile(r"total ignored: ([0-9]{1,9}) out of [0-9]+ for str
 
 def _older_in_stream(fault: Fault, batches: Sequence[Logs]) -> Finder | None:
     members, records = _named(fault, batches)
-    return _within(members, _before(_exact_cut(fault.found[2], records, members)))
+    oldest = heapq.nsmallest(records, _times(members))
+    return _within(members, _before(_exact_cut(_nanoseconds(fault.found[2]), oldest)))
 
 
 def _out_of_order(fault: Fault, batches: Sequence[Logs]) -> Finder | None:
     """No cut is told, but Loki went through the records in order and refused that many of the oldest."""
     members, records = _named(fault, batches)
-    oldest = _oldest(records, members)
+    oldest = heapq.nsmallest(records, _times(members))
     return _within(members, _before(oldest[-1] + 1)) if oldest else None
 
 
@@ -145,16 +150,14 @@ def _within(members: Sequence[Logs], finder: Finder) -> Finder | None:
     return (lambda batch: finder(batch) if batch.labels in labels else ()) if labels else None
 
 
-def _oldest(records: int, batches: Sequence[Logs]) -> list[int]:
-    return heapq.nsmallest(records, (time_ns for batch in batches for time_ns in times_of(batch)))
+def _times(batches: Sequence[Logs]) -> Iterator[int]:
+    return (time_ns for batch in batches for time_ns in times_of(batch))
 
 
-def _exact_cut(told: str, records: int, batches: Sequence[Logs]) -> int:
-    """The oldest acceptable time in nanoseconds. Loki tells it in whole seconds, and how many records were older:
-    of those in that very second the oldest are refused."""
-    second_ns = _nanoseconds(told)
-    oldest = _oldest(records, batches)
-    return min(max(second_ns, oldest[-1] + 1), second_ns + NANOSECONDS) if oldest else second_ns
+def _exact_cut(told_ns: int, refused: Sequence[int]) -> int:
+    """The oldest acceptable time. Loki tells it in whole seconds; ``refused`` are the times of the oldest records, as
+    many as it says it refused, so within that second the last of them decides."""
+    return min(max(told_ns, refused[-1] + 1), told_ns + NANOSECONDS) if refused else told_ns
 
 
 def _before(cut_ns: int) -> Finder:

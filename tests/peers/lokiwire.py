@@ -19,7 +19,7 @@ import cramjam
 HERE = Path(__file__).parent
 
 
-class Malformed(Exception):  # noqa: N818 - says what the request is
+class Malformed(Exception):
     """The request cannot be read; the text is what Loki would answer with 400."""
 
 
