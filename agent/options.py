@@ -49,8 +49,8 @@ class DestinationOptions(ComponentOptions, frozen=True, forbid_unknown_fields=Tr
         Meta(description="The collectors whose records it gets, by name or type; all when left out."),
     ] = msgspec.field(default=None, name="from")
     max_bytes: Annotated[
-        int | None,
-        Meta(ge=1 << 20, description="Most bytes the spool holds for each lane of it; an equal share when left out."),
+        Annotated[int, Meta(ge=1 << 20)] | None,
+        Meta(description="Most bytes the spool holds for each lane of it; an equal share when left out."),
     ] = None
     when_full: Annotated[
         Literal["block", "drop_oldest"] | None,

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from agent.batch import Batch
+from agent.batch import Batch, Origin
 from agent.clock import Clock
 from agent.contract import Destination, Receipt
 from agent.errors import Hold, Refusal, Reject, Retry, TooLarge
@@ -36,12 +36,17 @@ OUTCOMES: dict[type[Refusal], str] = {Retry: "retry", TooLarge: "too_large", Rej
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """One batch as the queue hands it out: its id there, whose records, how many; None where it is damaged."""
+    """One batch as the queue hands it out: its id there, whose records, how many; ``batch`` None where it is damaged.
+
+    ``origin`` and ``first_time_ns`` are what a damaged batch can be made again from.
+    """
 
     id: int
     source: str
     records: int
     batch: Batch | None
+    origin: Origin | None = None
+    first_time_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)

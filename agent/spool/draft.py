@@ -39,7 +39,9 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class _Prepared:
+class Prepared:
+    """A batch about to be written, and the lanes that want it."""
+
     batch: Batch
     lanes: tuple[int, ...]
     route: int
@@ -63,15 +65,19 @@ class Draft:
 
     # Intake
 
-    def prepare(self, taken: Iterable[Taken]) -> list[_Prepared]:
+    def prepare(self, taken: Iterable[Taken]) -> list[Prepared]:
         """The payloads of everything that is wanted by some lane, compressed before the transaction begins."""
         return [
-            _Prepared(batch, lanes, route, spooled.encode(batch, route))
+            self.prepared(batch, lanes)
             for step in taken
             for batch in step.batches
             if batch.count and (lanes := self._store.router((batch.source, batch.signal)))
-            for route in (self._route(lanes),)
         ]
+
+    def prepared(self, batch: Batch, lanes: tuple[int, ...]) -> Prepared:
+        """A batch and its payload, for these lanes."""
+        route = self._route(lanes)
+        return Prepared(batch, lanes, route, spooled.encode(batch, route))
 
     def _route(self, lanes: tuple[int, ...]) -> int:
         route = self._store.routes.get(lanes) or self.new_routes.get(lanes)
@@ -80,7 +86,7 @@ class Draft:
             self.new_routes[lanes] = route
         return route
 
-    def write_batches(self, connection: sqlite3.Connection, prepared: Sequence[_Prepared]) -> None:
+    def write_batches(self, connection: sqlite3.Connection, prepared: Sequence[Prepared]) -> None:
         """Inserts batches and payloads under ids that were never used before."""
         connection.executemany(
             "INSERT INTO route(id, lanes) VALUES(?, ?)",

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from typing import TypeVar
 
 from agent.batch import Batch
 from agent.clock import Clock, RecordTimes
@@ -38,12 +39,15 @@ KEEP_SECONDS = 10.0
 RETRY_SECONDS = 1.0
 PICTURE_SECONDS = 1.0
 
+R = TypeVar("R")
 Router = Callable[[Flow], Sequence[str]]
 """The names of the lanes that want a flow."""
 
 
 class Spool:
     """The loop's side of the store. ``run`` must be running for anything to become durable."""
+
+    committing: asyncio.Task[None]
 
     def __init__(
         self, store: Store, worker: Worker, host: Host, options: SpoolOptions, clock: Clock, meter: Meter
@@ -120,22 +124,23 @@ class Spool:
 
     # Intake
 
-    async def put(self, taken: Taken, *, urgent: bool = False) -> None:
-        """Takes in what one step of intake made once there is room; waiting here is what pauses a source.
-
-        ``urgent`` returns only when it is durable.
-        """
-        size = taken.size_bytes
-        while not self.has_room(taken.batches, size):
+    async def wait_for_room(self, batches: Sequence[Batch]) -> None:
+        """Returns once these batches can be taken in; waiting here is what pauses a source."""
+        size = sum(batch.size_bytes for batch in batches)
+        while not self.has_room(batches, size):
             self._room.clear()
             await self._room.wait()
+
+    def put(self, taken: Taken, *, urgent: bool = False) -> Awaitable[None]:
+        """Takes in what one step of intake made; what it returns is done when that is durable.
+
+        ``urgent`` starts the next commit at once instead of waiting for more to arrive.
+        """
         self._group.taken.append(replace(taken, batches=tuple(map(self._timed, taken.batches))))
-        self.pending_bytes += size
-        durable = self._durable
+        self.pending_bytes += taken.size_bytes
         self._urgent = self._urgent or urgent
         self._wake.set()
-        if urgent:
-            await asyncio.shield(durable)
+        return asyncio.shield(self._durable) if urgent else self._durable
 
     def _timed(self, batch: Batch) -> Batch:
         return batch if batch.first_time_ns else replace(batch, first_time_ns=self.times.allocate(batch.count))
@@ -237,7 +242,7 @@ class Spool:
         finally:
             self._committing = False
         self.pending_bytes -= size
-        self._announce()
+        self.announce()
         if not durable.done():
             durable.set_result(None)
 
@@ -259,7 +264,8 @@ class Spool:
             self.trouble = None
             self._troubles.recovered("the spool commits again")
 
-    def _announce(self) -> None:
+    def announce(self) -> None:
+        """Wakes everybody who waits for room or for something new."""
         self._room.set()
         for event in self._arrived.values():
             event.set()
@@ -286,7 +292,7 @@ class Spool:
             return
         if freed:
             group.acks, group.quarantined = {}, []
-            self._announce()
+            self.announce()
         await self._clock.sleep(RETRY_SECONDS)
 
     async def _replace(self, store: Store, reason: str) -> None:
@@ -332,9 +338,12 @@ class Spool:
                 self._picture = await self._worker.run(picture_of, self.store)
         return self._picture
 
-    async def call(self, operation: Callable[[Store], object]) -> object:
-        """Runs one of the commands' operations on the spool's own thread."""
-        return await self._worker.run(operation, self.store)
+    async def operate(self, operation: Callable[[Store], R]) -> R:
+        """Runs one of the commands' operations on the spool's own thread, between commits."""
+        made = await self._worker.run(operation, self.store)
+        self._picture_seconds = float("-inf")
+        self.announce()
+        return made
 
 
 def log_report(report: Report) -> None:
@@ -361,10 +370,10 @@ async def open_spool(host: Host, options: SpoolOptions, clock: Clock, meter: Met
             meter.add("telemetry_agent_spool_replaced_total")
             log_report(report)
         spool = Spool(store, worker, host, options, clock, meter)
-        committing = asyncio.create_task(spool.run(), name="spool")
+        spool.committing = asyncio.create_task(spool.run(), name="spool")
         try:
             yield spool
         finally:
-            committing.cancel()
-            await asyncio.gather(committing, return_exceptions=True)
+            spool.committing.cancel()
+            await asyncio.gather(spool.committing, return_exceptions=True)
             await worker.run(keeping.close, spool.store, host)

@@ -1,0 +1,113 @@
+"""This file runs the sources: each batch waits for room, is processed, and is put into the spool, in that order.
+
+Processing and putting are one step under one lock, so that what processors hold is committed with the batches it came
+from. Waiting for room happens before it and outside it: a full lane pauses only the sources that are routed to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from agent.batch import Batch
+from agent.clock import Clock
+from agent.config.model import Configured
+from agent.contract import Context, Source
+from agent.ownlogs import Repeating, correlated
+from agent.ownmetrics import Meter
+from agent.process.chain import Chain, Step
+from agent.spool.records import Taken
+from agent.spool.spool import Spool
+from agent.worker import Worker
+
+log = logging.getLogger("telemetry_agent.collect")
+
+RESTART_SECONDS = 5.0
+DUE_SECONDS = 1.0
+
+
+class Intake:
+    """What stands between the sources and the spool."""
+
+    def __init__(self, spool: Spool, chain: Chain, worker: Worker, clock: Clock, meter: Meter) -> None:
+        self._spool = spool
+        self._chain = chain
+        self._worker = worker
+        self._clock = clock
+        self._meter = meter
+        self._order = asyncio.Lock()
+
+    async def take(self, batch: Batch) -> None:
+        """Returns when the spool has the batch; it is durable with the next commit."""
+        await self._spool.wait_for_room([batch])
+        async with self._order:
+            self._spool.put(_taken(await self._worker.run(self._chain.take, batch)))
+        self._meter.add("telemetry_agent_collect_batches_total", 1, (batch.source,))
+        self._meter.add("telemetry_agent_collect_bytes_total", batch.size_bytes, (batch.source,))
+
+    async def due(self) -> None:
+        """Asks the processors for what is due."""
+        async with self._order:
+            step = await self._worker.run(self._chain.due)
+            if step.batches or step.read or step.dropped or step.states:
+                self._spool.put(_taken(step))
+
+    async def tick(self) -> None:
+        """Asks again and again until cancelled."""
+        while True:
+            await self._clock.sleep(DUE_SECONDS)
+            await self.due()
+
+
+def _taken(step: Step) -> Taken:
+    return Taken(tuple(step.batches), step.read, step.dropped, tuple(step.positions), step.states)
+
+
+@dataclass(slots=True)
+class SourceState:
+    """What ``/status`` shows of a source."""
+
+    name: str
+    type: str
+    state: str = "waiting"
+    last_error: str | None = None
+    source: Source | None = None
+
+    def detail(self) -> Mapping[str, object]:
+        """What the source says of itself."""
+        status: Callable[[], Mapping[str, object]] | None = getattr(self.source, "status", None)
+        return {} if status is None else status()
+
+
+async def run_source(
+    configured: Configured, context: Callable[[], Context], intake: Intake, spool: Spool, state: SourceState
+) -> None:
+    """Opens a source and takes in what it gives, for ever; one that fails is opened again where it was."""
+    context_now = context()
+    clock, meter = context_now.clock, context_now.meter
+    troubles = Repeating(log, clock.monotonic_seconds)
+    while True:
+        try:
+            async with configured.component.open(configured.options, context_now) as source:
+                state.source, state.state = source, "running"
+                async for batch in source.batches():
+                    with correlated():
+                        state.state = "running" if spool.has_room([batch]) else "blocked"
+                        await intake.take(batch)
+                    state.state = "running"
+                    if troubles.failing:
+                        state.last_error = None
+                        troubles.recovered(f"{state.name} is read again")
+            return
+        except Exception as error:  # a source may fail in any way; the others go on
+            state.state, state.last_error = "failed", f"{type(error).__name__}: {error}"
+            meter.add("telemetry_agent_collect_errors_total", 1, (state.name,))
+            troubles.failed(state.last_error, f"{state.name} failed ({state.last_error}); it is opened again")
+            log.debug("%s failed", state.name, exc_info=error)
+        finally:
+            state.source = None
+        await clock.sleep(RESTART_SECONDS)
+        await spool.flush()
+        context_now = context()

@@ -1,0 +1,81 @@
+"""This file joins the spool to the drains: it hands each lane its batches and notes what became of them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+
+from agent.batch import Batch, Logs, Origin
+from agent.contract import Source
+from agent.export.drain import Done, Parcel
+from agent.process.chain import Chain
+from agent.spool.records import Passed, Quarantined
+from agent.spool.spool import Spool
+from agent.worker import Worker
+
+log = logging.getLogger("telemetry_agent.spool")
+
+PRIMER_BYTES = 64 << 10
+"""How much before a damaged batch is read again too, so that a secret that began there is known to have begun."""
+
+
+class LaneQueue:
+    """One lane's view of the spool."""
+
+    def __init__(self, spool: Spool, lane: str) -> None:
+        self._spool = spool
+        self._lane = lane
+
+    async def fetch(self, after: int, max_bytes: int) -> list[Parcel]:
+        """The lane's next batches."""
+        stored = await self._spool.fetch(self._lane, after, max_bytes)
+        return [
+            Parcel(each.row.id, each.row.source, each.row.records, each.batch, each.row.origin, each.row.first_time_ns)
+            for each in stored
+        ]
+
+    async def wait_for_new(self) -> None:
+        """Returns once something may have arrived."""
+        await self._spool.wait_for_new(self._lane)
+
+    def ack(self, done: Sequence[Done], refused: Sequence[tuple[Batch, str, str]]) -> None:
+        """Notes what became of parcels, in order."""
+        lane = self._spool.lane_id(self._lane)
+        self._spool.ack(
+            self._lane,
+            [Passed(d.parcel.id, d.parcel.source, d.parcel.records, d.rejected, d.dropped) for d in done],
+            [Quarantined(lane, reason, detail, batch) for batch, reason, detail in refused],
+        )
+
+
+class Healer:
+    """Reads a damaged batch again from its source, and changes it as it was changed before."""
+
+    def __init__(
+        self, sources: Callable[[], Mapping[str, Source]], fresh_chain: Callable[[], Awaitable[Chain]], worker: Worker
+    ) -> None:
+        self._sources = sources
+        self._fresh_chain = fresh_chain
+        self._worker = worker
+
+    async def heal(self, parcel: Parcel) -> Batch | None:
+        """The batch with the times it had, or None where its source no longer has it."""
+        source = self._sources().get(parcel.source)
+        reread = getattr(source, "reread", None)
+        if reread is None or parcel.origin is None:
+            return None
+        origin = parcel.origin
+        batch: Logs | None = await reread(origin)
+        if batch is None:
+            return None
+        chain = await self._fresh_chain()
+        if origin.start:
+            before = await reread(Origin(origin.key, max(0, origin.start - PRIMER_BYTES), origin.start))
+            if before is not None:
+                await self._worker.run(chain.take, before)
+        step = await self._worker.run(chain.take, batch)
+        made = [each for each in step.batches if each.source == parcel.source]
+        if len(made) != 1:
+            return None
+        return replace(made[0], first_time_ns=parcel.first_time_ns)

@@ -1,0 +1,144 @@
+"""This file opens the components of a configuration, downstream first, and closes them in the reverse order.
+
+    destinations  →  processors  →  sources
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+
+from agent.clock import Clock
+from agent.config.model import Config, Configured
+from agent.contract import Context, Destination, Source
+from agent.errors import AgentError, ConfigError
+from agent.export.drain import Drain
+from agent.host import Host
+from agent.options import ProcessorOptions
+from agent.ownmetrics import Meter
+from agent.process.chain import Chain, Link
+from agent.spool.spool import Spool
+from agent.supervise.intake import Intake, SourceState, run_source
+from agent.supervise.lanes import Healer, LaneQueue
+from agent.supervise.routing import lane_name, lanes_of, router, sees
+from agent.worker import Worker
+
+
+@dataclass(slots=True)
+class Pipeline:
+    """Everything between the machine and the destinations, opened."""
+
+    spool: Spool
+    intake: Intake
+    chain: Chain
+    drains: dict[str, Drain] = field(default_factory=dict)
+    sources: list[SourceState] = field(default_factory=list)
+    draining: list[asyncio.Task[None]] = field(default_factory=list)
+    collecting: list[asyncio.Task[None]] = field(default_factory=list)
+
+    def opened_sources(self) -> dict[str, Source]:
+        """The sources that are open now, by name."""
+        return {state.name: state.source for state in self.sources if state.source is not None}
+
+
+class Contexts:
+    """Makes what each component is given when it is opened."""
+
+    def __init__(self, config: Config, host: Host, clock: Clock, meter: Meter, spool: Spool) -> None:
+        self._config = config
+        self._host = host
+        self._clock = clock
+        self._meter = meter
+        self._spool = spool
+
+    def of(self, configured: Configured, *, fresh: bool = False) -> Context:
+        """The context of one component; a ``fresh`` one has no past."""
+        positions = self._spool.positions(configured.name) if configured.stage == "collect" else {}
+        holding = configured.stage == "process" and not fresh
+        return Context(
+            name=configured.name,
+            host=self._host,
+            clock=self._clock,
+            meter=self._meter,
+            labels=self._config.agent.labels,
+            positions=positions,
+            first_start=not positions,
+            state=self._spool.state(configured.name) if holding else None,
+            secrets=self._config.secrets,
+        )
+
+
+@asynccontextmanager
+async def open_pipeline(config: Config, host: Host, clock: Clock, meter: Meter, spool: Spool) -> AsyncIterator[Pipeline]:
+    """Opens destinations and processors and starts draining; ``start_sources`` does the rest."""
+    contexts = Contexts(config, host, clock, meter, spool)
+    lossy = frozenset(each.name for each in config.collect if each.component.lossy)
+    await spool.configure(lanes_of(config.export), router(config.export), lossy)
+    async with AsyncExitStack() as stack:
+        worker = stack.enter_context(Worker("process"))
+        destinations = {each.name: await _open(stack, each, contexts.of(each)) for each in config.export}
+        chain = await open_chain(stack, config, contexts, clock, meter)
+        pipeline = Pipeline(spool, Intake(spool, chain, worker, clock, meter), chain)
+        healing = await stack.enter_async_context(AsyncExitStack())
+        healer = Healer(
+            pipeline.opened_sources, partial(open_chain, healing, config, contexts, clock, Meter(), fresh=True), worker
+        )
+        for each in config.export:
+            for signal in each.component.signals:
+                name = lane_name(each.name, signal)
+                pipeline.drains[name] = _drain(name, spool, destinations[each.name], clock, meter, healer)
+        pipeline.draining = [
+            asyncio.create_task(drain.run(), name=f"drain {name}") for name, drain in pipeline.drains.items()
+        ]
+        try:
+            yield pipeline
+        finally:
+            await end(pipeline.draining)
+
+
+def _drain(name: str, spool: Spool, destination: Destination, clock: Clock, meter: Meter, healer: Healer) -> Drain:
+    return Drain(name, LaneQueue(spool, name), destination, clock, meter, healer.heal)
+
+
+async def open_chain(
+    stack: AsyncExitStack, config: Config, contexts: Contexts, clock: Clock, meter: Meter, *, fresh: bool = False
+) -> Chain:
+    """The configured processors, opened on ``stack``; ``fresh`` ones remember nothing."""
+    links = []
+    for each in config.process:
+        context = contexts.of(each, fresh=fresh)
+        processor = await _open(stack, each, context)
+        from_ = each.options.from_ if isinstance(each.options, ProcessorOptions) else None
+        links.append(Link(each.name, processor, sees(from_), processor.held()))
+    return Chain(links, clock, meter)
+
+
+def start_sources(pipeline: Pipeline, config: Config, host: Host, clock: Clock, meter: Meter) -> None:
+    """Starts taking in."""
+    contexts = Contexts(config, host, clock, meter, pipeline.spool)
+    for each in config.collect:
+        state = SourceState(each.name, each.type)
+        pipeline.sources.append(state)
+        run = run_source(each, partial(contexts.of, each), pipeline.intake, pipeline.spool, state)
+        pipeline.collecting.append(asyncio.create_task(run, name=f"source {each.name}"))
+    pipeline.collecting.append(asyncio.create_task(pipeline.intake.tick(), name="processors"))
+
+
+async def end(tasks: list[asyncio.Task[None]]) -> None:
+    """Cancels tasks and returns when they have ended."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _open(stack: AsyncExitStack, configured: Configured, context: Context):  # type: ignore[no-untyped-def]  # what the component opens
+    try:
+        return await stack.enter_async_context(configured.component.open(configured.options, context))
+    except (AgentError, ConfigError):
+        raise
+    except (OSError, ValueError) as error:
+        table = f"{configured.stage}.{configured.name}"
+        raise AgentError(f"[{table}] cannot be opened: {context.secrets.mask(str(error))}") from error

@@ -1,0 +1,172 @@
+"""This file is the status document, and the numbers of /metrics that are read and not counted.
+
+Both are read from the ledger as of the last commit, and from the lanes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from agent import __version__
+from agent.clock import Clock
+from agent.config.model import Config
+from agent.host import Host
+from agent.ownmetrics import BREAKER_STATES, LANE_STATES, Readings, states
+from agent.serve.health import Health
+from agent.serve.ownprocess import process_readings
+from agent.spool.picture import Picture
+from agent.spool.records import Waiting
+from agent.spool.spool import INTAKE_BYTES
+from agent.supervise.pipeline import Pipeline
+
+
+@dataclass(slots=True)
+class Status:
+    """Looks at a running agent."""
+
+    config: Config
+    host: Host
+    clock: Clock
+    pipeline: Pipeline
+    health: Health
+    started_at_ns: int
+    state: Callable[[], str]
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+    async def document(self) -> dict[str, Any]:
+        """What /status and ``telemetry-agent status --json`` show."""
+        picture = await self.pipeline.spool.picture()
+        report = self.health.report()
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "started_at": self.started_at_ns // 1_000_000_000,
+            "uptime_seconds": round((self.clock.wall_ns() - self.started_at_ns) / 1e9, 3),
+            "state": self.state(),
+            "config_files": [str(path) for path in self.config.files],
+            "health": {"status": report.status, "warnings": report.warnings},
+            "sources": [
+                {"name": s.name, "type": s.type, "state": s.state, "last_error": s.last_error, "detail": s.detail()}
+                for s in self.pipeline.sources
+            ],
+            "processors": [
+                {
+                    "name": link.name,
+                    "type": link.name.partition(".")[0],
+                    "state": "running" if link.last_error is None else "failed",
+                    "last_error": link.last_error,
+                }
+                for link in self.pipeline.chain.links
+            ],
+            "lanes": self._lanes(picture),
+            "spool": self._spool(picture),
+            "ledger": ledger_document(picture),
+            "unrouted": picture.unrouted,
+        }
+
+    def _lanes(self, picture: Picture) -> list[dict[str, Any]]:
+        return [self._lane(balance.lane, picture.waiting[balance.lane]) for balance in picture.balances]
+
+    def _lane(self, name: str, waiting: Waiting) -> dict[str, Any]:
+        drain = self.pipeline.drains.get(name)
+        state = None if drain is None else drain.state
+        retry_at = None if state is None else state.retry_at_seconds
+        return {
+            "name": name,
+            "state": "orphaned" if state is None else state.doing,
+            "breaker": "closed" if state is None else state.breaker.state,
+            "last_error": None if state is None else self._masked(state.last_error),
+            "hold_reason": None if state is None else self._masked(state.hold_reason),
+            "retry_in_seconds": None if retry_at is None else round(retry_at - self.clock.monotonic_seconds(), 1),
+            "waiting_records": waiting.records + waiting.held,
+            "waiting_bytes": waiting.bytes,
+            "oldest_seconds": self._age(waiting),
+        }
+
+    def _masked(self, text: str | None) -> str | None:
+        return None if text is None else self.config.secrets.mask(text)
+
+    def _age(self, waiting: Waiting) -> float:
+        if not waiting.oldest_time_ns:
+            return 0.0
+        return round(max(0, self.clock.wall_ns() - waiting.oldest_time_ns) / 1e9, 3)
+
+    def _spool(self, picture: Picture) -> dict[str, Any]:
+        spool = self.pipeline.spool
+        directory = self.host.spool_dir
+        return {
+            "path": str(spool.store.path),
+            "bytes": picture.used_bytes,
+            "max_bytes": spool.options.max_bytes,
+            "batches": picture.batches,
+            "quarantined_records": picture.quarantined_records,
+            "last_commit_seconds": round(self.clock.monotonic_seconds() - spool.last_commit_seconds, 1),
+            "full": spool.trouble is not None,
+            "trouble": spool.trouble,
+            "damaged_directories": sorted(path.name for path in directory.parent.glob(f"{directory.name}.damaged-*")),
+        }
+
+    async def readings(self) -> Readings:
+        """The numbers of /metrics that nobody counts twice."""
+        picture = await self.pipeline.spool.picture()
+        spool = self.pipeline.spool
+        own: dict[str, dict[tuple[str, ...], float]] = {
+            "telemetry_agent_records_total": _records(picture),
+            "telemetry_agent_unrouted_records_total": {
+                (source, signal): float(records)
+                for flow, records in picture.unrouted.items()
+                for source, _, signal in (flow.rpartition("/"),)
+            },
+            "telemetry_agent_lane_state": {},
+            "telemetry_agent_breaker_state": {},
+            "telemetry_agent_spool_bytes": {(): picture.used_bytes},
+            "telemetry_agent_spool_max_bytes": {(): spool.options.max_bytes},
+            "telemetry_agent_spool_batches": {(): picture.batches},
+            "telemetry_agent_spool_quarantined_records": {(): picture.quarantined_records},
+            "telemetry_agent_budget_bytes": {(): spool.pending_bytes},
+            "telemetry_agent_budget_max_bytes": {(): INTAKE_BYTES},
+            "telemetry_agent_check_state": self.health.readings(),
+            "telemetry_agent_build_info": {(__version__,): 1},
+            "telemetry_agent_start_time_seconds": {(): self.started_at_ns / 1e9},
+            "telemetry_agent_waiting_records": {},
+            "telemetry_agent_waiting_bytes": {},
+            "telemetry_agent_oldest_waiting_seconds": {},
+        }
+        for lane in self._lanes(picture):
+            name = lane["name"]
+            own["telemetry_agent_lane_state"] |= states(name, LANE_STATES, lane["state"])
+            own["telemetry_agent_breaker_state"] |= states(name, BREAKER_STATES, lane["breaker"])
+            own["telemetry_agent_waiting_records"][name,] = lane["waiting_records"]
+            own["telemetry_agent_waiting_bytes"][name,] = lane["waiting_bytes"]
+            own["telemetry_agent_oldest_waiting_seconds"][name,] = lane["oldest_seconds"]
+        return {**own, **process_readings(self.host, self.started_at_ns / 1e9)}
+
+
+def ledger_document(picture: Picture) -> dict[str, Any]:
+    """The shape ``ledger --json`` prints."""
+    return {"lanes": {balance.lane: balance.document() for balance in picture.balances}}
+
+
+def _records(picture: Picture) -> dict[tuple[str, ...], float]:
+    series: dict[tuple[str, ...], float] = {}
+    for balance in picture.balances:
+        series[balance.lane, "read", ""] = balance.read
+        series[balance.lane, "delivered", ""] = balance.delivered
+        for outcome, reasons in (("rejected", balance.rejected), ("dropped", balance.dropped)):
+            for reason, records in reasons.items():
+                series[balance.lane, outcome, reason] = records
+    return series
+
+
+def status_line(document: dict[str, Any]) -> str:
+    """The one line of ``systemctl status``."""
+    lanes = ", ".join(
+        f"{lane['name']} {lane['state']}" + (f" ({lane['waiting_records']:,} held)" if lane["waiting_records"] else "")
+        for lane in document["lanes"]
+        if lane["state"] != "orphaned"
+    )
+    return f"{len(document['sources'])} sources; {lanes or 'no destinations'}"
