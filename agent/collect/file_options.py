@@ -1,0 +1,54 @@
+"""This file is the ``[collect.file]`` table."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from agent.options import SourceOptions
+
+Pattern = Annotated[str, Meta(pattern="^/")]
+
+
+class FileOptions(SourceOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The ``[collect.file]`` table."""
+
+    paths: Annotated[
+        tuple[Pattern, ...],
+        Meta(
+            min_length=1, description="Absolute paths or patterns of the files to read; ** stands for any directories."
+        ),
+    ]
+    exclude: Annotated[
+        tuple[str, ...], Meta(description="Patterns of files to leave out: absolute, or names without a slash.")
+    ] = ("*.gz", "*.xz", "*.bz2", "*.zst", "*.zip", "*.journal")
+    start_at: Annotated[
+        Literal["end", "beginning"],
+        Meta(
+            description="Where to begin in files that exist when this collector runs for the very first time; "
+            "files that appear later are read from their beginning."
+        ),
+    ] = "end"
+    max_line_bytes: Annotated[
+        int, Meta(ge=1024, le=8 << 20, description="A longer line is cut there, marked and counted.")
+    ] = 1 << 20
+    block_bytes: Annotated[
+        int, Meta(ge=4096, le=4 << 20, description="Bytes read from one file before the next one has its turn.")
+    ] = 512 << 10
+    poll_seconds: Annotated[
+        float,
+        Meta(ge=0.05, description="Time between looks at all files, where inotify tells nothing, and beside it."),
+    ] = 1.0
+    rotate_wait_seconds: Annotated[
+        float,
+        Meta(ge=0, description="A rotated file at rest that long is let go, its unfinished last line delivered."),
+    ] = 5.0
+    forget_after_seconds: Annotated[
+        float, Meta(ge=0, description="How long the position of a file that is gone is kept, in case it returns.")
+    ] = 7 * 86400.0
+    max_files: Annotated[int, Meta(ge=1, description="Most files followed; further ones are counted and left.")] = (
+        10_000
+    )
+    max_open_files: Annotated[int, Meta(ge=2, description="Most files kept open; the others are opened to read.")] = 256
+    max_directories: Annotated[int, Meta(ge=1, description="Most directories listed and watched.")] = 4096

@@ -1,0 +1,67 @@
+"""This file reads a part of the past again, for a batch that was damaged after its position was committed.
+
+The key of an origin is the key of the file and the fingerprint of its first bytes at that time:
+
+    fd00:2a1f:18c3… # 1024 . 9f86d081884c7d65
+    file              first bytes, their digest
+
+so that a file that was truncated since is told from what it was, and a copy of it will do as well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator
+
+from agent.batch import Origin
+from agent.collect.file_identity import PREFIX_BYTES, Fingerprint, inode_of_key, open_regular
+from agent.collect.file_rotation import Names, SpoolGuard, copies
+from agent.collect.file_tail import Piece, Tail
+from agent.wire.lines import ended
+
+
+def origin_of(tail: Tail, piece: Piece) -> Origin:
+    """Where ``piece`` of ``tail`` was read."""
+    return Origin(f"{tail.key}#{tail.prefix.length}.{tail.prefix.digest}", piece.start, piece.end)
+
+
+def parse_key(key: str) -> tuple[str, Fingerprint]:
+    """The file's key and fingerprint; raises ValueError."""
+    file_key, _, rest = key.partition("#")
+    length, _, digest = rest.partition(".")
+    return file_key, Fingerprint(int(length), digest)
+
+
+def read_again(origin: Origin, directories: Iterable[str], guard: SpoolGuard) -> bytes | None:
+    """The bytes at ``origin`` as they were handed on, from the file or a copy of it, or None."""
+    try:
+        file_key, prefix = parse_key(origin.key)
+    except ValueError:
+        return None
+    guard.refresh()
+    for fd in _candidates(file_key, origin.end, prefix, tuple(directories), guard):
+        with contextlib.suppress(OSError):
+            data = os.pread(fd, origin.end - origin.start, origin.start)
+            if len(data) == origin.end - origin.start and prefix.holds(os.pread(fd, PREFIX_BYTES, 0)):
+                return ended(data)
+    return None
+
+
+def _candidates(
+    file_key: str, size: int, prefix: Fingerprint, directories: tuple[str, ...], guard: SpoolGuard
+) -> Iterator[int]:
+    """Descriptors of the file itself, then of files that begin like it; each is closed when the next is asked for."""
+    inode, names = inode_of_key(file_key), Names()
+    for directory in directories if inode is not None else ():
+        with contextlib.suppress(OSError):
+            path = names.find(inode, directory) if inode is not None else None
+            if path is not None and inode is not None and not guard.refuses(names.real(path), inode):
+                fd = open_regular(path, inode)
+                try:
+                    yield fd
+                finally:
+                    os.close(fd)
+    for directory in directories:
+        for _, _, fd in copies(directory, size, prefix, lambda p, i: guard.refuses(os.path.realpath(p), i)):
+            yield fd

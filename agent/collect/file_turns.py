@@ -1,0 +1,157 @@
+"""This file gives files their turns: one block each, round robin, and decides what a changed file means."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from agent.clock import Time
+from agent.collect.file_faults import Faults
+from agent.collect.file_follow import Followed
+from agent.collect.file_identity import Replaced, key_of_open
+from agent.collect.file_open import Reused
+from agent.collect.file_options import FileOptions
+from agent.collect.file_rotation import copies, has_writer, holds_the_rest, same_beginning
+from agent.collect.file_tail import Piece, Rewritten, Tail
+
+_ABSENT = (FileNotFoundError, NotADirectoryError)
+
+
+class Turns:
+    """Reads from whatever in ``followed`` is ready."""
+
+    def __init__(self, options: FileOptions, followed: Followed, faults: Faults) -> None:
+        self._options = options
+        self._followed = followed
+        self._faults = faults
+
+    def next(self, now: Time) -> tuple[Tail, Piece] | None:
+        """A file and the next piece of it, or None when there is nothing to read anywhere."""
+        ready = self._followed.ready
+        waiting = 0
+        while waiting < len(ready):
+            tail = next(iter(ready))
+            del ready[tail]
+            if self._waits(tail):
+                ready[tail] = None
+                waiting += 1
+                continue
+            waiting = 0
+            piece = self._turn(tail, now)
+            if piece is not None:
+                self._faults.cut(piece.lines_cut, piece.cut_bytes)
+                return tail, piece
+        return None
+
+    def _waits(self, tail: Tail) -> bool:
+        """Whether the file that had this one's name before still has something to read; it goes first."""
+        former = tail.after
+        if former is not None and former in self._followed.ready and former.after is not tail:
+            return True
+        tail.after = None
+        return False
+
+    def _turn(self, tail: Tail, now: Time) -> Piece | None:
+        before = tail.offset, tail.scanned
+        try:
+            piece = self._read(tail, now)
+        except Rewritten:
+            self._rewritten(tail, now)
+            return None
+        except Reused:
+            self._followed.vanish(tail, now, for_good=True)
+            self._followed.rescan = True
+            return None
+        except (Replaced, *_ABSENT):
+            self._followed.rescan = True
+            return None
+        except OSError as error:
+            if error.errno == errno.ESTALE:
+                self._followed.open_files.close(tail)
+            self._followed.fault(tail, error)
+            return None
+        if tail.error:
+            tail.error = ""
+            self._faults.readable(tail.shown)
+        if tail.behind and before != (tail.offset, tail.scanned):
+            self._followed.ready[tail] = None
+        return piece
+
+    def _read(self, tail: Tail, now: Time) -> Piece | None:
+        self._followed.open_files.use(tail)
+        status = os.fstat(tail.fd)
+        tail.look(status, now.monotonic_seconds)
+        tail.verify()
+        if tail.fresh and tail.size:
+            if self._may_be_copy(tail, now):
+                return None
+            tail.fresh = False
+        piece = tail.read(self._options.block_bytes, self._options.max_line_bytes)
+        if piece is None and not tail.behind and self._followed.to_let_go(tail, now):
+            piece = self._let_go(tail, status, now)
+        return piece
+
+    def _let_go(self, tail: Tail, status: os.stat_result, now: Time) -> Piece | None:
+        """The unfinished last line of a rotated file at rest; then, on the next turn, its descriptor is closed.
+
+        A deleted file that somebody still writes to is kept: once closed it could never be opened again.
+        """
+        deleted = tail.where is None and not status.st_nlink
+        if deleted and has_writer(tail.fd):
+            return None
+        piece = tail.finish(self._options.max_line_bytes)
+        if piece is None and os.fstat(tail.fd).st_size == status.st_size:
+            if tail.where is None:
+                self._followed.vanish(tail, now, for_good=deleted)
+            else:
+                self._followed.open_files.close(tail)
+        return piece
+
+    def _may_be_copy(self, tail: Tail, now: Time) -> bool:
+        """Whether a new file begins like one beside it: a copy in the making, whose original will be truncated.
+
+        It is not read until then, so that no line is delivered twice, or until it has been at rest for a while.
+        """
+        if now.monotonic_seconds - tail.still_since >= self._options.rotate_wait_seconds:
+            return False
+        directory = os.path.dirname(tail.path)
+        return any(
+            other.offset and other.prefix.length and not other.rotated and same_beginning(tail.fd, other)
+            for other in self._followed.tails.values()
+            if other is not tail and os.path.dirname(other.path) == directory
+        )
+
+    def _rewritten(self, tail: Tail, now: Time) -> None:
+        """Begins anew; what was not read before is read from a copy if there is one, else counted as lost."""
+        copy = self._copy_of(tail, now)
+        if copy is None:
+            message = "%d bytes of %s were truncated away before they were read"
+            self._faults.lost("truncated", tail.lost_bytes, message, tail.path)
+        else:
+            self._followed.ready[copy] = None
+        tail.restart()
+        tail.after = copy
+        self._followed.pending[tail.key] = tail.cursor().encode()
+        self._followed.ready[tail] = None
+
+    def _copy_of(self, tail: Tail, now: Time) -> Tail | None:
+        """The file beside ``tail`` that holds what ``tail`` held, set to go on at its offset."""
+        if not tail.prefix.length or tail.where is None:
+            return None
+        guard, tails = self._followed.guard, self._followed.tails
+        candidates = copies(
+            os.path.dirname(tail.where),
+            tail.offset,
+            tail.prefix,
+            lambda path, inode: guard.refuses(os.path.realpath(path), inode),
+        )
+        for path, inode, fd in candidates:
+            known = tails.get(inode)
+            if known is tail or (known is not None and known.offset) or not holds_the_rest(fd, tail):
+                continue
+            copy = known or Tail(inode, key_of_open(fd), tail.path, path)
+            copy.take_over(tail)
+            self._followed.follow(copy, os.fstat(fd), now)
+            self._followed.pending[copy.key] = copy.cursor().encode()
+            return copy
+        return None
