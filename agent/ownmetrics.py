@@ -37,6 +37,7 @@ TABLE: Mapping[str, Declared] = {
     ),
     "telemetry_agent_lines_cut_total": Declared("counter", ("source",), "Lines longer than max_line_bytes, cut there."),
     "telemetry_agent_files_open": Declared("gauge", ("source",), "Files a source follows now."),
+    "telemetry_agent_files_unreadable": Declared("gauge", ("source",), "Files and directories a source cannot read."),
     # process
     "telemetry_agent_process_duration_seconds": Declared(
         "histogram", ("processor",), "Time one batch took in one processor."
