@@ -120,6 +120,8 @@ def quoted(text: str) -> str:
 def remedy(kind: Any, value: object, key: str) -> str:
     """``; write 15``: how ``value`` was probably meant, where that can be told, else nothing."""
     base, _ = unwrap(kind)
+    if base is str and isinstance(value, int | float) and not isinstance(value, bool):
+        return f"; write {quoted(str(value))}"
     if not isinstance(value, str):
         return ""
     if is_array(base) and _fits([value], kind):
