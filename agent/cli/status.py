@@ -181,8 +181,12 @@ def _fitting(rows: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]]
 
 
 def _error(text: object, ink: _Ink) -> Iterator[str]:
+    """Why, on two lines at most: a destination's answer is longer than a line and says what to mend at its end."""
     if text:
-        yield ink.trouble(_cut(f"      {text}", COLUMNS))
+        line, width = escaped(str(text)), COLUMNS - 6
+        yield ink.trouble(f"      {line[:width]}")
+        if len(line) > width:
+            yield ink.trouble(f"      {_cut(line[width:], width)}")
 
 
 def _state(row: Mapping[str, Any]) -> str:

@@ -15,7 +15,6 @@ from agent.serve.ownprocess import limit, memory_limit_bytes, usage
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from pathlib import Path
 
     from agent.clock import Clock
     from agent.host import Host
@@ -30,25 +29,19 @@ _PROBE: Final = ".health-check"
 
 
 def machine_checks(host: Host, worker: Worker, clock: Clock) -> tuple[Check, ...]:
-    """The checks that need nothing but the machine. ``worker`` is a thread for what a dead disk may block."""
+    """The checks that need nothing but the machine. ``worker`` is a thread that a dead disk may block."""
 
-    def on_disk(ask: Callable[[Path], Finding]) -> Callable[[], Awaitable[Finding]]:
-        return lambda: worker.run(ask, host.state_dir)
-
-    def at_once(ask: Callable[[Host], Finding]) -> Callable[[], Awaitable[Finding]]:
-        async def run() -> Finding:
-            return ask(host)
-
-        return run
+    def beside(ask: Callable[[Host], Finding]) -> Callable[[], Awaitable[Finding]]:
+        return lambda: worker.run(ask, host)
 
     return (
         Check("loop_turns", ("live",), LoopTurns(clock).run),
-        Check("own_memory", ("live",), at_once(own_memory)),
-        Check("state_directory", ("live",), on_disk(state_directory)),
-        Check("kernel_files", ("live",), at_once(kernel_files), when_late="degraded"),
-        Check("load", ("live",), at_once(load), when_late="degraded"),
-        Check("disk_space", ("ready",), on_disk(disk_space), when_late="degraded"),
-        Check("memory", ("ready",), at_once(memory), when_late="degraded"),
+        Check("own_memory", ("live",), beside(own_memory), when_late="degraded"),
+        Check("state_directory", ("live",), beside(state_directory)),
+        Check("kernel_files", ("live",), beside(kernel_files), when_late="degraded"),
+        Check("load", ("live",), beside(load), when_late="degraded"),
+        Check("disk_space", ("ready",), beside(disk_space), when_late="degraded"),
+        Check("memory", ("ready",), beside(memory), when_late="degraded"),
     )
 
 
@@ -83,9 +76,9 @@ def own_memory(host: Host) -> Finding:
     return Finding("ok", f"uses {_mib(used.resident_bytes)}")
 
 
-def state_directory(directory: Path) -> Finding:
+def state_directory(host: Host) -> Finding:
     """Writes a small file and reads it back. A full disk is degraded: the spool lives with it."""
-    probe = directory / _PROBE
+    directory, probe = host.state_dir, host.state_dir / _PROBE
     text = str(os.getpid())
     try:
         probe.write_text(text)
@@ -102,11 +95,11 @@ def state_directory(directory: Path) -> Finding:
     )
 
 
-def disk_space(directory: Path) -> Finding:
+def disk_space(host: Host) -> Finding:
     """Degraded while a tenth or less of the disk under the state directory is free."""
-    disk = os.statvfs(directory)
+    disk = os.statvfs(host.state_dir)
     free, whole = disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
-    return _share(free, whole, f"of the disk under {directory} is free")
+    return _share(free, whole, f"of the disk under {host.state_dir} is free")
 
 
 def memory(host: Host) -> Finding:

@@ -7,14 +7,16 @@ Source: prometheus/docs, "Exposition formats".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
 from agent.ownmetrics import BUCKETS_SECONDS, READINGS, TABLE, Declared, Meter, Readings
-from agent.serve.routes import Request, Response
+from agent.serve.routes import Handler, Request, Response
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
+
+    from agent.worker import Worker
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -32,9 +34,15 @@ def render(meter: Meter, readings: Readings) -> bytes:
     return generate_latest(registry)
 
 
-def metrics_route(meter: Meter, read: Callable[[], Readings]) -> Callable[[Request], Response]:
-    """The handler of /metrics; ``read`` gives the readings of this moment."""
-    return lambda _request: Response(200, render(meter, read()), CONTENT_TYPE)
+def metrics_route(meter: Meter, read: Callable[[], Awaitable[Readings]], worker: Worker) -> Handler:
+    """The handler of /metrics. ``read`` gives the readings of this moment; ``worker`` renders, and imports, beside the
+    loop, so it should not be one that a dead disk may block."""
+
+    async def answer(_: Request) -> Response:
+        readings = await read()
+        return Response(200, await worker.run(render, meter, readings), CONTENT_TYPE)
+
+    return answer
 
 
 class _Families:

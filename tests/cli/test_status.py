@@ -56,7 +56,7 @@ def plain(text: str) -> str:
 
 def test_the_whole_state_fits_on_one_screen() -> None:
     lines = status.screen(DOCUMENT).splitlines()
-    assert len(lines) <= 24
+    assert len(lines) <= 25
     assert max(map(len, lines)) <= 80
     text = "\n".join(lines)
     for part in (
@@ -78,7 +78,8 @@ def test_a_lane_shows_its_state_what_waits_and_why() -> None:
     row = next(number for number, line in enumerate(lines) if line.startswith("  loki/logs"))
     assert lines[row].split() == ["loki/logs", "held", "1,200", "3.3", "MiB", "5", "min", "10,000"]
     assert lines[row + 1].strip().startswith("https://loki.example.org/loki/api/v1/push answered 401")
-    assert lines[row + 2].split() == ["file/logs", "idle", "0", "0", "B", "-", "20.0M"]
+    assert lines[row + 2].strip() == "vided, check the token file; again in 4 min"
+    assert lines[row + 3].split() == ["file/logs", "idle", "0", "0", "B", "-", "20.0M"]
 
 
 def test_when_a_lane_tries_again_is_told() -> None:
