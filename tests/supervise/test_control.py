@@ -266,3 +266,19 @@ def test_the_socket_is_found_by_the_run_dir_alone(tmp_path: Path) -> None:
     (tmp_path / "config.d" / "20.toml").write_text("this is [no TOML")
     assert socket_path(config, {}) == Path("/b/control.sock")
     assert socket_path(config, {"TELEMETRY_AGENT__AGENT__RUN_DIR": "/c"}) == Path("/c/control.sock")
+
+
+def test_a_run_dir_that_names_a_variable_is_read_as_the_agent_reads_it(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text('[agent]\nrun_dir = "${HERE}/run"\n[process.redact]\nenabled = false\n')
+    assert socket_path(config, {"HERE": "/x"}) == Path("/x/run/control.sock")
+
+
+async def test_an_agent_that_hangs_up_while_it_is_asked_is_not_running(path: Path) -> None:
+    def reset(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.abort()
+
+    path.parent.mkdir()
+    async with await asyncio.start_unix_server(reset, path):
+        with pytest.raises(NotRunning, match="went away"):
+            await asked(path, {"command": "status"})
