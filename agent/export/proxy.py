@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """A proxy's URL without its password, and the headers that carry it."""
+    """A proxy's URL without its password, the headers that carry it, and the password itself."""
 
     url: str
     headers: dict[str, str]
+    password: str = ""
 
 
 def proxy_of(url: str, environ: Mapping[str, str]) -> Proxy | None:
@@ -69,5 +70,6 @@ def _proxy(url: str) -> Proxy:
     address = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], "", "", ""))
     if parts.username is None:
         return Proxy(address, {})
-    both = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
-    return Proxy(address, {"Proxy-Authorization": f"Basic {b64encode(both).decode()}"})
+    password = unquote(parts.password or "")
+    both = f"{unquote(parts.username)}:{password}".encode()
+    return Proxy(address, {"Proxy-Authorization": f"Basic {b64encode(both).decode()}"}, password)

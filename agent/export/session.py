@@ -7,6 +7,7 @@ can help (a secret or certificate that cannot be read or is not trusted).
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from base64 import b64encode
 from contextlib import asynccontextmanager
@@ -84,6 +85,7 @@ class Session:
         self._worker = worker
         self._client: http.ClientSession | None = None
         self._headers: dict[str, str] = {}
+        self._opening = asyncio.Lock()
 
     async def post(self, url: str, body: bytes | Sequence[bytes], headers: Mapping[str, str]) -> Answer:
         """Posts ``body`` and returns the answer, redirects not followed. Raises Retry or Hold as this file says."""
@@ -91,7 +93,7 @@ class Session:
         pieces = [body] if isinstance(body, bytes) else list(body)
         proxy = proxy_of(url, self._ctx.host.environ)
         try:
-            answer = await self._exchange(client, url, pieces, self._headers | dict(headers), proxy)
+            answer = await self._exchange(client, url, pieces, headers, proxy)
         except Exception as error:
             refusal = _refusal_of(error, url, self._options.timeout_seconds)
             if refusal is None:
@@ -114,15 +116,17 @@ class Session:
             await client.close()
 
     async def _exchange(
-        self, client: http.ClientSession, url: str, pieces: list[bytes], headers: dict[str, str], proxy: Proxy | None
+        self, client: http.ClientSession, url: str, pieces: list[bytes], headers: Mapping[str, str], proxy: Proxy | None
     ) -> Answer:
+        # A proxy's password goes with the request itself, or, where there is TLS, with the one for a tunnel.
+        through = proxy.headers if proxy else {}
         request = client.post(
             url,
             data=Pieces(pieces),
-            headers=headers,
+            headers={**self._headers, **headers, **({} if url.startswith("https:") else through)},
             allow_redirects=False,
             proxy=proxy.url if proxy else None,
-            proxy_headers=proxy.headers if proxy else None,
+            proxy_headers=through if proxy else None,
         )
         async with request as response:
             received = bytearray()
@@ -139,24 +143,29 @@ class Session:
             return Answer(url, response.status, found, body, printable(self.mask(body.decode(errors="replace"))))
 
     async def _open(self, url: str) -> http.ClientSession:
-        if self._client is None:
-            environ = self._ctx.host.environ
-            encrypted = any(u and u.startswith("https:") for u in (url, getattr(proxy_of(url, environ), "url", None)))
-            self._headers, context = await self._worker.run(self._read_files, encrypted)
-            options = self._options
-            self._client = http.ClientSession(
-                connector=http.TCPConnector(
-                    ssl=context or True, resolver=WorkerResolver(self._worker), keepalive_timeout=IDLE_SECONDS
-                ),
-                cookie_jar=http.DummyCookieJar(),
-                timeout=http.ClientTimeout(
-                    total=options.timeout_seconds,
-                    connect=options.connect_timeout_seconds,
-                    sock_connect=options.connect_timeout_seconds,
-                ),
-                trust_env=False,  # that would read ~/.netrc too; see agent/export/proxy.py
-            )
-        return self._client
+        async with self._opening:
+            if self._client is None:
+                proxy = proxy_of(url, self._ctx.host.environ)
+                encrypted = url.startswith("https:") or (proxy is not None and proxy.url.startswith("https:"))
+                self._headers, context = await self._worker.run(self._read_files, encrypted)
+                if proxy is not None:
+                    self._ctx.secrets.register(proxy.password)
+                self._client = self._connected_by(context)
+            return self._client
+
+    def _connected_by(self, context: ssl.SSLContext | None) -> http.ClientSession:
+        options = self._options
+        connecting_seconds = options.connect_timeout_seconds
+        return http.ClientSession(
+            connector=http.TCPConnector(
+                ssl=context or True, resolver=WorkerResolver(self._worker), keepalive_timeout=IDLE_SECONDS
+            ),
+            cookie_jar=http.DummyCookieJar(),
+            timeout=http.ClientTimeout(
+                total=options.timeout_seconds, connect=connecting_seconds, sock_connect=connecting_seconds
+            ),
+            trust_env=False,  # that would read ~/.netrc too; see agent/export/proxy.py
+        )
 
     def _read_files(self, encrypted: bool) -> tuple[dict[str, str], ssl.SSLContext | None]:
         options = self._options
