@@ -33,7 +33,6 @@ class Spent:
     """What one process took from start to exit, its children included."""
 
     cpu_seconds: float
-    peak_bytes: int
     status: int
 
 
@@ -47,7 +46,7 @@ def waited(process: subprocess.Popen[Any]) -> Spent:
     """Waits for the end of a process that is still unreaped."""
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
-    return Spent(usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, process.returncode)
+    return Spent(usage.ru_utime + usage.ru_stime, process.returncode)
 
 
 def gzip_cpu_seconds(path: Path) -> float:
