@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import lru_cache
@@ -55,7 +55,7 @@ class FileSource:
         self._next_scan = self._soonest_scan = self._woken = self._clock.monotonic_seconds()
         self._labels = lru_cache(maxsize=1024)(self._labels_of_path)
 
-    async def batches(self) -> AsyncIterator[Batch]:
+    async def batches(self) -> AsyncGenerator[Batch, None]:
         while True:
             batch = await self._worker.run(self.step)
             if batch is not None:

@@ -36,7 +36,7 @@ class Discovery:
     def __init__(self, paths: Sequence[str], exclude: Sequence[str], max_directories: int) -> None:
         self._patterns = [_parts(path) for path in paths]
         self._wanted = [re.compile(expression(path)) for path in paths]
-        self._exclude = [re.compile(expression(pattern if "/" in pattern else "**/" + pattern)) for pattern in exclude]
+        self._exclude = [re.compile(expression(pattern if "/" in pattern else "/**/" + pattern)) for pattern in exclude]
         self._max_directories = max_directories
 
     def matches(self, path: str) -> bool:
