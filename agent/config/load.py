@@ -48,7 +48,7 @@ def load(
     faults += [document for document in documents if isinstance(document, Fault)]
     gathered = gather([document for document in documents if isinstance(document, Document)], catalogue)
     apply_environment(gathered, environ)
-    loading = _Loading(gathered, environ, secrets if secrets is not None else Secrets())
+    loading = _Loading(gathered, environ, secrets if secrets is not None else Secrets(), complete=not faults)
     config = loading.config(tuple(paths))
     faults += gathered.faults + loading.faults
     if faults:
@@ -58,17 +58,24 @@ def load(
 
 
 class _Loading:
-    """One load; ``faults`` grows. Where a table is faulty its defaults stand in, and the result is thrown away."""
+    """One load; ``faults`` grows. Where a table is faulty its defaults stand in, and the result is thrown away.
 
-    def __init__(self, gathered: Gathered, environ: Mapping[str, str], secrets: Secrets) -> None:
+    Where not every file could be read (``complete`` is False), nothing is said to be missing that may stand in it.
+    """
+
+    def __init__(
+        self, gathered: Gathered, environ: Mapping[str, str], secrets: Secrets, *, complete: bool = True
+    ) -> None:
         self.gathered = gathered
         self.environ = environ
         self.secrets = secrets
+        self.complete = complete
         self.faults: list[Fault] = []
 
     def config(self, files: tuple[Path, ...]) -> Config:
         configured = [*self._unnamed_redact(), *self._components()]
-        self.faults += route_faults(self.gathered)
+        if self.complete:
+            self.faults += route_faults(self.gathered)
         return Config(
             agent=self._section("agent", AgentOptions),
             spool=self._section("spool", SpoolOptions),
@@ -88,6 +95,8 @@ class _Loading:
 
     def _components(self) -> Iterator[Configured]:
         for key, table in self.gathered.components.items():
+            if table.written.variable and not self.complete:
+                continue
             component = self.gathered.component(key[0], key[1])
             options = self._read(table, component.options)
             if options is not None:

@@ -11,7 +11,6 @@ from agent.config.locate import locate
 
 _CLEARER = {
     "Illegal character '\\n'": "this string is not closed on its line; end it with a quote, or use three quotes",
-    "Unterminated string": "a string that begins with three quotes is never closed",
     "Invalid value": "this is no value; text is written in quotes",
     "Unescaped '\\' in a string": "a backslash in \"…\" is written twice; between '…' it stands for itself",
     "Invalid statement": "expected [table], key = value or a # comment",
@@ -22,6 +21,15 @@ _CLEARER = {
     "Unclosed inline table": "expected ',' or '}' in the inline table",
 }
 """What tomli says: what we say."""
+
+
+_UNFINISHED = {
+    "Invalid value": "a value",
+    "Unclosed array": "an array",
+    "Unclosed inline table": "an inline table",
+    "Unterminated string": "a string that begins with three quotes",
+}
+"""What tomli says at the very end of a text: in the middle of what it ends."""
 
 
 class TomlError(ValueError):
@@ -49,6 +57,8 @@ def _placed(error: tomli.TOMLDecodeError, text: str) -> TomlError:
     if error.msg.startswith(("Cannot", "Duplicate")):
         return _repeated(error, text.replace("\r\n", "\n").split("\n"))
     message = _CLEARER.get(error.msg, error.msg[:1].lower() + error.msg[1:])
+    if error.pos >= len(error.doc) and error.msg in _UNFINISHED:
+        message = f"the file ends here, in the middle of {_UNFINISHED[error.msg]}"
     return TomlError(message, error.lineno, error.colno)
 
 

@@ -71,7 +71,7 @@ class Table:
         """The fault ``[table] key: message``. What ``${NAME}`` became is not told, only how it was written."""
         place = self.place(path, of_value=of_value)
         if place.variable:
-            return fault_at(place, message)
+            return fault_at(place, message if path else f"[{self.label}] {message}")
         message = self._as_written(message)
         return fault_at(place, f"[{self.label}] {dotted(path)}: {message}" if path else f"[{self.label}] {message}")
 

@@ -191,12 +191,14 @@ def _element(base: Any) -> Any:
 
 def _limits(meta: Meta, base: Any) -> list[str]:
     unit = "characters" if base is str else "entries"
+    both = (meta.ge, meta.le) if meta.ge is not None and meta.le is not None else None
     limits = [
-        ("of at least {}", meta.ge),
+        ("from {0[0]} to {0[1]}", both),
+        ("of at least {}", meta.ge if both is None else None),
         ("greater than {}", meta.gt),
-        ("of at most {}", meta.le),
+        ("of at most {}", meta.le if both is None else None),
         ("less than {}", meta.lt),
-        (f"of at least {{}} {unit}", meta.min_length),
+        ("that is not empty" if meta.min_length == 1 else f"of at least {{}} {unit}", meta.min_length),
         (f"of at most {{}} {unit}", meta.max_length),
         ("matching {}", meta.pattern),
         ("that is a multiple of {}", meta.multiple_of),
