@@ -6,7 +6,6 @@ time and a repeat after a crash carries the time that was committed with the bat
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from dataclasses import dataclass
@@ -44,6 +43,8 @@ class SystemClock:
         return time.monotonic()
 
     async def sleep(self, seconds: float) -> None:
+        import asyncio  # commands that answer at once declare components and never run a loop
+
         await asyncio.sleep(seconds)
 
 
