@@ -205,14 +205,21 @@ def _suffixes(batch: Logs, first: int, last: int, suffix: bytes) -> list[bytes]:
     if batch.severities is None:
         suffixes = [suffix] * (last - first)
     else:
-        levels = {number: suffix + _metadata(_level_pair(number)) for number in set(batch.severities)}
-        suffixes = list(map(levels.__getitem__, batch.severities[first:last]))
+        numbers = batch.severities[first:last]
+        levels = {number: suffix + _level_metadata(number) for number in set(numbers)}
+        suffixes = list(map(levels.__getitem__, numbers))
     for index, pairs in batch.metadata.items():
         if first <= index < last:
             suffixes[index - first] += _metadata(pairs)
     return suffixes
 
 
+@functools.cache
+def _level_metadata(severity: int) -> bytes:
+    return _metadata(_level_pair(severity))
+
+
+@functools.cache
 def _level_pair(severity: int) -> Labels:
     name = level_of(severity)
     return (("level", name),) if name else ()

@@ -1,0 +1,123 @@
+"""This file writes records to a file on this machine, as JSON lines, rotated by size.
+
+The receipt is given when the lines are on the disk. What was written and not yet acknowledged when the agent was
+killed is written again: repeats are possible, gaps are not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+from msgspec import Meta
+
+from agent.contract import Component, Context, Destination, Receipt
+from agent.errors import Hold, Refusal, Retry
+from agent.options import DestinationOptions
+from agent.worker import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator, Sequence
+
+    from agent.batch import Batch
+    from agent.export.rotated import RotatedFile
+
+log = logging.getLogger("telemetry_agent.file")
+
+CLOSING_SECONDS: Final = 1.0
+FULL: Final = {errno.ENOSPC: "disk_full", errno.EDQUOT: "quota_used_up", errno.EIO: "disk_error"}
+NEXT_STEP: Final = {
+    errno.ENOENT: "create the directory",
+    errno.ENOTDIR: "a part of the path is not a directory",
+    errno.EISDIR: "path names a directory; give the name of a file in it",
+    errno.EACCES: "let the agent's user write there",
+    errno.EPERM: "let the agent's user write there",
+    errno.EROFS: "the file system is mounted read-only; under systemd add ReadWritePaths= to the unit",
+}
+
+
+class FileOptions(DestinationOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The ``[export.file]`` table."""
+
+    path: Annotated[
+        str,
+        Meta(min_length=1, description="File to append to, one JSON object a line; its directory is made if need be."),
+    ]
+    max_file_bytes: Annotated[
+        int, Meta(ge=4096, description="Size at which the file is renamed to path.1 and a new one is begun.")
+    ] = 64 << 20
+    keep_files: Annotated[
+        int,
+        Meta(ge=0, le=1000, description="How many rotated files are kept (path.1 is the newest); older are deleted."),
+    ] = 5
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """Pairs of key and message for what the types of the single options cannot say."""
+        if "\0" in self.path:
+            yield "path", "holds a NUL character"
+        elif self.path.endswith("/"):
+            yield "path", f'expected the name of a file, got the directory "{self.path}"'
+
+
+class File:
+    """The destination; see agent.contract.Destination."""
+
+    def __init__(self, path: str, file: RotatedFile, worker: Worker) -> None:
+        self._path = path
+        self._file = file
+        self._worker = worker
+
+    async def send(self, batches: Sequence[Batch]) -> Receipt:
+        """Writes ``batches``. Returns when they are on the disk, or raises Retry or Hold with nothing written."""
+        return await self._worker.run(self._write, batches)
+
+    def _write(self, batches: Sequence[Batch]) -> Receipt:
+        from agent.export.rotated import NotAFile
+        from agent.wire.jsonlines import encode
+
+        repaired = self._file.repaired_bytes
+        try:
+            self._file.append([chunk for batch in batches for chunk in encode(batch)])
+        except NotAFile:
+            raise Hold("not_a_file", f"{self._path} is not a file; give the name of a file") from None
+        except OSError as error:
+            raise _refusal_of(error, self._path) from None
+        if self._file.repaired_bytes > repaired:
+            log.warning("%s ended in half a line, which was cut off; it is written again where it was ours", self._path)
+        return Receipt()
+
+
+def _refusal_of(error: OSError, path: str) -> Refusal:
+    why = f"{path}: {(error.strerror or str(error)).lower()}"
+    code = error.errno or 0
+    if code in NEXT_STEP:
+        return Hold("cannot_write", f"{why}; {NEXT_STEP[code]}")
+    return Retry(FULL.get(code, "write_failed"), why)
+
+
+@asynccontextmanager
+async def open_file(options: FileOptions, ctx: Context) -> AsyncIterator[Destination]:
+    """The destination; the file is opened at the first write."""
+    from agent.export.rotated import RotatedFile
+    from agent.wire.jsonlines import START
+
+    file = RotatedFile(Path(options.path), options.max_file_bytes, options.keep_files, START)
+    with Worker(f"{ctx.name}-write") as worker:
+        try:
+            yield File(options.path, file, worker)
+        finally:
+            with suppress(TimeoutError):  # a write that hangs on a dead mount must not hold up the exit
+                await asyncio.wait_for(worker.run(file.close), CLOSING_SECONDS)
+
+
+COMPONENT: Final = Component(
+    name="file",
+    options=FileOptions,
+    open=open_file,
+    signals=("logs", "metrics"),
+    summary="JSON lines in a file of this machine, rotated by size.",
+)
