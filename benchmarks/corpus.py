@@ -47,11 +47,6 @@ def log(kind: str) -> Path:
     return _cached(f"{kind}-{LINES}.log", lambda file: _write(file, kind))
 
 
-def incompressible(size_bytes: int) -> Path:
-    """Lines of random base64 text, ``size_bytes`` in all: what fills a spool without being squeezed."""
-    return _cached(f"random-{size_bytes}.log", lambda file: _write_random(file, size_bytes))
-
-
 def folder() -> Path:
     """Where the files are kept from one run to the next, on a disk and not in memory."""
     CACHE.mkdir(exist_ok=True)
@@ -98,7 +93,8 @@ def _line(kind: str, index: int, stamp: str, numbers: random.Random) -> str:
     )
 
 
-def _write_random(path: Path, size_bytes: int) -> None:
+def write_incompressible(path: Path, size_bytes: int) -> None:
+    """Lines of random text, ``size_bytes`` in all and a little over: what fills a spool without being squeezed."""
     numbers = random.Random(2)
     alphabet = bytes.maketrans(bytes(range(256)), bytes(65 + i % 58 for i in range(256)))
     line_bytes, chunk_bytes = 1000, 8_000_000

@@ -210,8 +210,11 @@ def starting_and_stopping(repeat: int) -> Iterator[Figure]:
 
 def starting_with_a_large_spool(repeat: int) -> Iterator[Figure]:
     """Start to READY with 2 GB that wait for a backend which is not there."""
-    path = corpus.incompressible(LARGE_SPOOL_BYTES + (256 << 20))
-    with configured(path, DEAD, redact=False) as config:
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-", dir=corpus.folder()) as logs,
+        configured(f"{logs}/*.log", DEAD, redact=False) as config,
+    ):
+        corpus.write_incompressible(Path(logs) / "random.log", LARGE_SPOOL_BYTES + (256 << 20))
         spool = config.parent / "state" / "spool" / "spool.db"
         with agent(config) as running:
             large = lambda: spool.exists() and spool.stat().st_size >= LARGE_SPOOL_BYTES  # noqa: E731
