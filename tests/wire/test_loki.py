@@ -123,6 +123,12 @@ def test_bad_bytes_do_not_move_a_separator_that_is_not_ascii():
     assert records.utf8(b"a\xfe|\xff\xffb\xff\xff", b"\xff\xff") == "a\ufffd|".encode() + b"\xff\xffb\xff\xff"
 
 
+@pytest.mark.parametrize("shift", range(4))
+def test_bad_bytes_of_a_large_block_are_replaced_as_those_of_a_small_one(shift):
+    block = b"x" * shift + "日本é😀".encode() * 30_000 + b"\xff\xe6\x97" * 5
+    assert records.utf8(block) == block.decode(errors="replace").encode()
+
+
 def test_a_batch_whose_count_is_wrong_is_refused():
     with pytest.raises(ValueError, match="says it holds 3 records and holds 2"):
         loki.encode_push([replace(logs([b"a", b"b"]), count=3)])
