@@ -77,33 +77,8 @@ def _line(asking: socket.socket, deadline: float) -> bytes:
 
 
 def socket_path(config: Path, environ: Mapping[str, str]) -> Path:
-    """Where the agent that runs with ``config`` listens.
-
-    Only ``[agent] run_dir`` is looked at: a command that asks a running agent must work, and be quick, also while the
-    files have faults or cannot be read by this user.
-    """
+    """Where the agent that runs with ``config`` listens."""
+    from agent.cli.directories import directory
     from agent.host import Host
-    from agent.options import AgentOptions
 
-    run_dir = environ.get("TELEMETRY_AGENT__AGENT__RUN_DIR") or _run_dir(config) or AgentOptions().run_dir
-    if "${" in run_dir:
-        from agent.config.load import load
-
-        run_dir = load(config, environ).agent.run_dir
-    return Host(Path(), Path(run_dir), environ={}, hostname="").control_socket
-
-
-def _run_dir(config: Path) -> str | None:
-    """The last ``[agent] run_dir`` of the file and of those in ``config.d`` beside it; None where there is none."""
-    import tomli
-
-    found = None
-    for path in (config, *sorted(config.parent.glob("config.d/*.toml"))):
-        try:
-            tables = tomli.loads(path.read_text("utf-8-sig"))
-        except (OSError, ValueError):
-            continue
-        agent = tables.get("agent")
-        value = agent.get("run_dir") if isinstance(agent, dict) else None
-        found = value if isinstance(value, str) else found
-    return found
+    return Host(Path(), directory(config, environ, "run_dir"), environ={}, hostname="").control_socket

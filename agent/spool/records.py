@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from agent.batch import Batch, Origin, Position, Signal
-from agent.contract import Flow, Held
+if TYPE_CHECKING:  # commands that only look at the spool start without an event loop
+    from agent.batch import Batch, Origin, Position, Signal
+    from agent.contract import Flow, Held
 
 LedgerKey = tuple[int, str, str, str]
 """Lane id (0: no lane), source, outcome, reason."""
