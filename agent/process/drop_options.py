@@ -1,0 +1,50 @@
+"""This file is the ``[process.drop]`` table."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Annotated
+
+from msgspec import Meta, field
+
+from agent.options import ProcessorOptions
+
+Text = Annotated[str, Meta(min_length=1)]
+
+
+class DropOptions(ProcessorOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The ``[process.drop]`` table. A batch must match every one of ``labels`` before anything of it is dropped."""
+
+    contains: Annotated[
+        tuple[Text, ...], Meta(description="Log records that contain one of these texts, in this case, are dropped.")
+    ] = ()
+    regex: Annotated[
+        str | None,
+        Meta(min_length=1, description="Log records in which this Python regular expression is found are dropped."),
+    ] = None
+    metrics: Annotated[
+        tuple[Text, ...],
+        Meta(description="Series whose whole metric name matches one of these regular expressions are dropped."),
+    ] = ()
+    labels: Annotated[
+        dict[str, str],
+        Meta(
+            description="Regular expressions that must match the whole value of a batch's label, by label name; a "
+            "missing label is empty. Alone they drop everything from there, otherwise they say where the rest applies."
+        ),
+    ] = field(default_factory=dict)
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """Pairs of key and message for what the types of the single options cannot say."""
+        if not (self.contains or self.regex or self.metrics or self.labels):
+            yield "contains", "nothing says what to drop: give contains, regex, metrics or labels"
+        expressions: dict[str, str | bytes] = {f"metrics[{i}]": name.encode() for i, name in enumerate(self.metrics)}
+        expressions |= {f"labels.{name}": expression for name, expression in self.labels.items()}
+        if self.regex:
+            expressions["regex"] = self.regex.encode()
+        for key, expression in expressions.items():
+            try:
+                re.compile(expression)
+            except (re.error, ValueError, OverflowError, RecursionError) as error:
+                yield key, f"is not a regular expression: {error}"
