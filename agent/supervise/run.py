@@ -115,7 +115,9 @@ async def _open_outside(agent: Agent, pipeline: Pipeline, stack: AsyncExitStack,
     worker = stack.enter_context(Worker("health"))
     endpoint_bound: list[str] = []
     health = Health(checks(agent, pipeline, worker, endpoint_bound), agent.clock)
-    status = Status(agent.config, agent.host, agent.clock, pipeline, health, began_ns, lambda: agent.state)
+    status = Status(
+        agent.config, agent.host, agent.clock, pipeline, health, began_ns, lambda: agent.state, endpoint=endpoint_bound
+    )
     await stack.enter_async_context(serve_control(agent.host.control_socket, commands(status, pipeline)))
     serve = agent.config.serve
     if serve.enabled:

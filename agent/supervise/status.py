@@ -36,6 +36,8 @@ class Status:
     started_at_ns: int
     state: Callable[[], str]
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    endpoint: list[str] = field(default_factory=list)
+    """The URL of the endpoint, once it is bound."""
 
     async def document(self) -> dict[str, Any]:
         """What /status and ``telemetry-agent status --json`` show."""
@@ -48,6 +50,7 @@ class Status:
             "uptime_seconds": round((self.clock.wall_ns() - self.started_at_ns) / 1e9, 3),
             "state": self.state(),
             "config_files": [str(path) for path in self.config.files],
+            "endpoint": self.endpoint[0] if self.endpoint else None,
             "health": {"status": report.status, "warnings": report.warnings},
             "sources": [
                 {"name": s.name, "type": s.type, "state": s.state, "last_error": s.last_error, "detail": s.detail()}
