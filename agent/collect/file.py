@@ -21,6 +21,7 @@ from agent.collect.file_follow import Followed
 from agent.collect.file_options import FileOptions
 from agent.collect.file_reread import origin_of, read_again
 from agent.collect.file_rotation import SpoolGuard
+from agent.collect.file_scan import Scan
 from agent.collect.file_tail import Piece, Tail
 from agent.collect.file_turns import Turns
 from agent.collect.file_watch import Watch, open_watch
@@ -50,7 +51,8 @@ class FileSource:
         self._watch_fault = ""
         self._guard = SpoolGuard(context.host.spool_dir)
         self._faults = Faults(context.name, context.meter)
-        self._followed = Followed(options, self._guard, self._faults, context.positions, context.first_start)
+        self._followed = Followed(options, self._guard, self._faults, context.positions)
+        self._scan = Scan(options, self._followed, first_start=context.first_start)
         self._turns = Turns(options, self._followed, self._faults)
         self._next_scan = self._soonest_scan = self._woken = self._clock.monotonic_seconds()
         self._labels = lru_cache(maxsize=1024)(self._labels_of_path)
@@ -84,7 +86,7 @@ class FileSource:
         """Takes note of what happened, scans when a scan is due, reads one block; None when there is nothing."""
         self._notice()
         if self._clock.monotonic_seconds() >= self._next_scan:
-            self._scan()
+            self._look()
         now = time_now(self._clock)
         turn = self._turns.next(now)
         if self._followed.rescan:
@@ -110,16 +112,16 @@ class FileSource:
         changes = self._watch.drain()
         if changes.overflowed:
             self._faults.overflowed()
-        names = self._followed.touch(changes.written, changes.renamed)
-        if names or changes.directories or changes.overflowed:
+        self._followed.written(changes.written)
+        if self._scan.wanted(changes.renamed) or changes.directories or changes.overflowed:
             self._next_scan = min(self._next_scan, self._soonest_scan)
 
-    def _scan(self) -> None:
+    def _look(self) -> None:
         """Looks at all files; once more where a directory was not watched before, for what came in between."""
         started = self._clock.monotonic_seconds()
-        self._followed.scan(time_now(self._clock))
+        self._scan.run(time_now(self._clock))
         if self._watch is not None and self._watch.cover(self._followed.directories):
-            self._followed.scan(time_now(self._clock))
+            self._scan.run(time_now(self._clock))
             self._watch.cover(self._followed.directories)
         self._say_watch()
         ended = self._clock.monotonic_seconds()

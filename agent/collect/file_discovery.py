@@ -41,7 +41,7 @@ class Discovery:
 
     def matches(self, path: str) -> bool:
         """Whether a file at ``path`` would be found."""
-        return any(wanted.match(path) for wanted in self._wanted) and not self._excluded(path)
+        return any(wanted.match(path) for wanted in self._wanted) and not self.excludes(path)
 
     def walk(self) -> Found:
         """Every regular file that matches now."""
@@ -49,13 +49,14 @@ class Discovery:
         found: dict[str, os.stat_result] = {}
         for parts in self._patterns:
             for path in walk.expand(parts):
-                if path not in found and not self._excluded(path):
+                if path not in found and not self.excludes(path):
                     status = walk.status(path)
                     if status is not None:
                         found[path] = status
         return Found(list(found.items()), walk.directories, walk.failures, len(walk.left_out))
 
-    def _excluded(self, path: str) -> bool:
+    def excludes(self, path: str) -> bool:
+        """Whether ``exclude`` leaves ``path`` out."""
         return any(pattern.match(path) for pattern in self._exclude)
 
 

@@ -66,9 +66,15 @@ def inode_of_key(key: str) -> Inode | None:
     """Device and inode of a key, or None where ``key`` is not one."""
     parts = key.split(":")
     try:
-        return (int(parts[0], 16), int(parts[1], 16)) if len(parts) == 3 else None
+        device, number, _born = (int(part, 16) for part in parts)
     except ValueError:
         return None
+    return device, number
+
+
+def born_ns_of_key(key: str) -> int:
+    """The birth time in a key, 0 where nobody knows it."""
+    return int(key.split(":")[2], 16)
 
 
 def key_at(path: str, inode: Inode) -> str:

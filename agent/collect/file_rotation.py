@@ -69,6 +69,13 @@ class Names:
                 return path
         return None
 
+    def paths(self, directory: str) -> list[str]:
+        """Everything in ``directory``, sorted; nothing where it cannot be read."""
+        try:
+            return sorted(path for paths in self._list(directory).values() for path in paths)
+        except OSError:
+            return []
+
     def _list(self, directory: str) -> dict[int, list[str]]:
         if directory not in self._listed:
             names: dict[int, list[str]] = {}

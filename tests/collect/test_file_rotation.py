@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 
+from agent.collect.file_identity import AT_FDCWD, born_at_ns
 from tests.collect.conftest import Reader
 
 
@@ -273,3 +274,59 @@ def test_a_file_replaced_by_a_rename_over_it_is_read_to_its_end(reader: Reader) 
     reader.write("a.log", b"two\n")
     os.rename(reader.write("next", b"three\n"), path)
     assert reader.read() == [b"two", b"three"]
+
+
+def test_a_file_made_and_rotated_away_while_the_agent_was_down_is_read(reader: Reader) -> None:
+    path = reader.write("a.log", b"one\n")
+    reader.start()
+    assert reader.read() == [b"one"]
+    reader.stop()
+    reader.write("a.log", b"two\n")
+    for name, line in ((".2", b"three\n"), (".1", b"four\n")):
+        os.rename(path, f"{path}{name}")
+        reader.write("a.log", line)
+    reader.write("a.log.conf", b"not a log\n")
+    reader.write("a.log.3.gz", b"compressed\n")
+    reader.start(exclude=())
+    assert reader.read() == [b"two", b"three", b"four"]
+    assert {dict(batch.labels)["filename"] for batch in reader.batches if batch.count} == {str(path)}
+
+
+def test_a_file_made_and_rotated_away_between_two_looks_is_read_in_order(reader: Reader) -> None:
+    path = reader.write("a.log", b"one\n")
+    reader.start()
+    assert reader.read() == [b"one"]
+    os.rename(path, reader.logs / "a-20260101.log.1")
+    reader.write("a.log", b"two\n")
+    os.rename(path, f"{path}.1")
+    reader.write("a.log", b"three\n")
+    assert reader.read() == [b"two", b"three"]
+    reader.start()
+    assert reader.read() == []
+
+
+def test_an_old_rotated_file_is_left_alone(reader: Reader) -> None:
+    old = reader.write("a.log.1", b"before our time\n")
+    born_ns = born_at_ns(AT_FDCWD, str(old))
+    path = reader.write("a.log", b"one\n")
+    while born_ns and born_at_ns(AT_FDCWD, str(path)) == born_ns:  # births are told in ticks of the kernel
+        path.unlink()
+        reader.write("a.log", b"one\n")
+    reader.start()
+    assert reader.read() == [b"one"]
+    os.rename(path, f"{path}.2")
+    reader.write("a.log", b"two\n")
+    reader.start()
+    assert reader.read() == [b"two"]
+
+
+def test_files_that_were_let_go_give_way_to_new_ones(reader: Reader) -> None:
+    reader.start(max_files=3)
+    for index in range(6):
+        path = reader.write("a.log", b"%d\n" % index)
+        assert reader.read(10) == [b"%d" % index]
+        os.rename(path, f"{path}.{index}")
+        assert reader.read(10) == []
+    assert reader.lost("max_files") == 0
+    reader.start(max_files=100)
+    assert reader.read(10) == []

@@ -159,7 +159,8 @@ def test_a_position_whose_fingerprint_reaches_before_the_file_is_none() -> None:
 
 def test_a_key_that_is_none_has_no_inode() -> None:
     assert inode_of_key("started") is None
-    assert inode_of_key("a:b:zz") == (10, 11)
+    assert inode_of_key("a:b:ff") == (10, 11)
+    assert inode_of_key("a:b:zz") is None
     assert inode_of_key("x:y:0") is None
 
 

@@ -1,0 +1,220 @@
+"""This file finds out what there is: files that are new, renamed, gone or back, and whose turn comes first.
+
+A scan looks at every file the patterns find and at every file that was followed before. What the first scan finds
+decides where reading starts; whatever appears later is read from its beginning.
+"""
+
+from __future__ import annotations
+
+import os
+from itertools import pairwise
+
+from agent.clock import NANOSECONDS, Time
+from agent.collect.file_absent import STARTED
+from agent.collect.file_cursor import Cursor
+from agent.collect.file_discovery import Discovery, Found
+from agent.collect.file_follow import Followed
+from agent.collect.file_identity import Inode, born_ns_of_key, inode_of, key_at
+from agent.collect.file_options import FileOptions
+from agent.collect.file_relatives import births, unseen
+from agent.collect.file_rotation import Names, lies_at
+from agent.collect.file_tail import Tail
+from agent.wire.lines import line_start
+
+_LAST_LINE_BYTES = 64 << 10
+_ABSENT = (FileNotFoundError, NotADirectoryError)
+_Present = dict[Inode, tuple[str, os.stat_result]]
+
+
+class Scan:
+    """Keeps ``followed`` in step with the directories."""
+
+    def __init__(self, options: FileOptions, followed: Followed, *, first_start: bool) -> None:
+        self._options = options
+        self._followed = followed
+        self._discovery = Discovery(options.paths, options.exclude, options.max_directories)
+        self._first_start = first_start
+        self._first = True
+        self._unsearched = {key for _, key, _ in followed.absent}
+        self._new: dict[Tail, None] = {}
+        self._failures: dict[str, OSError] = {}
+
+    def wanted(self, renamed: set[str]) -> bool:
+        """Whether names that came or went ask for a scan."""
+        known = self._followed.by_name
+        return any(path in known or self._discovery.matches(path) for path in renamed)
+
+    def run(self, now: Time) -> None:
+        """Looks at every file there is and every file that was; takes note of names, sizes and times."""
+        followed = self._followed
+        followed.rescan = False
+        followed.guard.refresh()
+        found, followed.names = self._discovery.walk(), Names()
+        followed.directories, self._failures = set(found.directories), found.failures
+        self._new = {}
+        present, known = self._by_inode(found), {tail: tail.where for tail in followed.tails.values()}
+        for tail in known:
+            if tail.inode in present:
+                followed.seen(tail, *present.pop(tail.inode), now)
+            else:
+                self._missing(tail, now)
+        self._appear(present, now)
+        if self._first:
+            self._begin()
+        self._search(now)
+        self._relatives({tail.path for tail, where in known.items() if tail.where != where}, now)
+        self._put_in_order()
+        self._forget(now)
+        followed.directories.update(os.path.dirname(path) for path in followed.by_name)
+        followed.faults.left_out("max_files", self._options.max_files, followed.files_left_out)
+        followed.faults.left_out("max_directories", self._options.max_directories, found.directories_left_out)
+        followed.faults.listing(self._failures, (tail.shown for tail in followed.tails.values() if tail.error))
+        self._first = False
+
+    def _by_inode(self, found: Found) -> _Present:
+        """One name for each file: the one it was found under, else the one it had, else the first."""
+        present: _Present = {}
+        for path, status in found.files:
+            inode = inode_of(status)
+            tail = self._followed.tails.get(inode)
+            known = present.get(inode)
+            better = tail is not None and (
+                path == tail.path or (path == tail.where and known and known[0] != tail.path)
+            )
+            if known is None or better:
+                present[inode] = path, status
+        return present
+
+    def _missing(self, tail: Tail, now: Time) -> None:
+        """A followed file that no pattern finds any more: it has another name, or only our descriptor, or is gone."""
+        try:
+            where = self._find(tail)
+            if where is not None:
+                self._followed.seen(tail, where, os.stat(where), now)
+            elif tail.fd >= 0:
+                self._followed.seen(tail, None, os.fstat(tail.fd), now)
+            else:
+                self._followed.vanish(tail, now, for_good=False)
+        except _ABSENT:
+            self._followed.rescan = True
+        except OSError as error:
+            self._followed.fault(tail, error)
+
+    def _find(self, tail: Tail) -> str | None:
+        """Where a file lies now; raises OSError where that cannot be told."""
+        if tail.where is not None and lies_at(tail.where, tail.inode):
+            return tail.where
+        own = {os.path.dirname(tail.where or tail.path): None, os.path.dirname(tail.path): None}
+        others = () if tail.fd >= 0 else sorted(self._followed.directories - own.keys())
+        return self._followed.names.search(tail.inode, (*own, *others))
+
+    def _appear(self, present: _Present, now: Time) -> None:
+        """Takes in files that were not followed: as they were left, or from the beginning, or from the end."""
+        followed = self._followed
+        followed.files_left_out = 0
+        self._make_room(len(present), now)
+        for inode, (path, status) in present.items():
+            if followed.guard.refuses(followed.names.real(path), inode):
+                followed.faults.refused(path)
+            elif len(followed.tails) >= self._options.max_files:
+                followed.files_left_out += 1
+            else:
+                self._take_in(inode, path, status, now)
+
+    def _make_room(self, wanted: int, now: Time) -> None:
+        """Rotated files that were let go give way to new ones; their positions are kept."""
+        followed = self._followed
+        lacking = len(followed.tails) + wanted - self._options.max_files
+        for tail in tuple(followed.tails.values()) if lacking > 0 else ():
+            if lacking > 0 and tail.rotated and tail.fd < 0 and not tail.unread_bytes:
+                followed.vanish(tail, now, for_good=False)
+                lacking -= 1
+
+    def _take_in(self, inode: Inode, path: str, status: os.stat_result, now: Time) -> None:
+        followed = self._followed
+        try:
+            key = key_at(path, inode)
+        except OSError:  # replaced since it was found
+            followed.rescan = True
+            return
+        cursor, forgotten = followed.absent.resume(inode, key)
+        if forgotten is not None:
+            followed.pending[forgotten] = None
+        if cursor is not None:
+            followed.follow(Tail.resumed(inode, key, path, cursor), status, now)
+            return
+        tail = Tail(inode, key, path, path, fresh=not self._first)
+        self._new[tail] = None
+        followed.follow(tail, status, now)
+        if self._first and self._first_start and self._options.start_at == "end":
+            self._start_at_end(tail, status)
+
+    def _start_at_end(self, tail: Tail, status: os.stat_result) -> None:
+        """From its last unfinished line on; where it cannot be read yet, from its present size on."""
+        tail.offset = status.st_size
+        try:
+            self._followed.open_files.use(tail)
+            back = min(status.st_size, _LAST_LINE_BYTES)
+            data = os.pread(tail.fd, back, status.st_size - back)
+            whole = line_start(data)
+            tail.start_at(status.st_size - back + whole if whole else status.st_size)
+        except OSError as error:
+            self._followed.fault(tail, error)
+        self._followed.pending[tail.key] = tail.cursor().encode()
+
+    def _begin(self) -> None:
+        followed = self._followed
+        followed.pending[STARTED] = "1"
+        followed.pending.update(dict.fromkeys(followed.absent.damaged))
+
+    def _search(self, now: Time) -> None:
+        """Finds the files that lost their name while nobody looked; those that are gone are counted, once."""
+        for inode, key, cursor in self._followed.absent if self._unsearched else ():
+            if key in self._unsearched:
+                try:
+                    self._find_again(inode, key, cursor, now)
+                    self._unsearched.discard(key)
+                except OSError as error:  # tried again by the next scan
+                    self._failures[cursor.path] = error
+
+    def _find_again(self, inode: Inode, key: str, cursor: Cursor, now: Time) -> None:
+        followed = self._followed
+        where = followed.names.search(inode, (os.path.dirname(cursor.path), *sorted(followed.directories)))
+        if where is None or key_at(where, inode) != key:
+            if not cursor.gone:
+                followed.count_vanished(cursor.path, cursor.unread_bytes)
+                followed.keep(inode, key, cursor, now)
+        elif not followed.guard.refuses(followed.names.real(where), inode):
+            followed.absent.take(key)
+            followed.follow(Tail.resumed(inode, key, where, cursor), os.stat(where), now)
+
+    def _relatives(self, lost_names: set[str], now: Time) -> None:
+        """Takes in files that came and lost their name between two scans; after a restart any name may have."""
+        followed = self._followed
+        if not lost_names and not self._first:
+            return
+        names = births(followed, self._new, None if self._first else lost_names)
+        for path, name, key, status in unseen(followed, names):
+            if not self._discovery.excludes(path) and len(followed.tails) < self._options.max_files:
+                tail = Tail(inode_of(status), key, name, path)
+                self._new[tail] = None
+                followed.follow(tail, status, now)
+
+    def _put_in_order(self) -> None:
+        """Lets files that had one name be read in the order of their birth."""
+        names = {tail.path for tail in (self._followed.tails.values() if self._first else self._new)}
+        bearers: dict[str, list[Tail]] = {}
+        for tail in self._followed.tails.values():
+            if tail.path in names:
+                bearers.setdefault(tail.path, []).append(tail)
+        for tails in bearers.values():
+            tails.sort(key=lambda tail: (tail.where == tail.path, born_ns_of_key(tail.key)))
+            for former, tail in pairwise(tails):
+                if tail in self._new or self._first:
+                    tail.after = former
+
+    def _forget(self, now: Time) -> None:
+        oldest = now.wall_ns // NANOSECONDS - int(self._options.forget_after_seconds)
+        for key in self._followed.absent.expired(oldest, self._options.max_files):
+            self._followed.absent.take(key)
+            self._followed.pending[key] = None

@@ -1,0 +1,211 @@
+"""This file lets writers number every line, rotates their files in every way, and checks what arrives.
+
+A verifier that knows nothing of the source keeps what was written. Every line arrives; exactly once and in the order
+of its writer unless the source lost its last commits in a crash, in which case it may arrive again.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from tests.collect.conftest import Reader
+from tests.fakes import FakeClock
+
+WRITERS = st.sampled_from(["a", "b", "c"])
+MOST_LINE_BYTES = 1024
+
+
+class Rotations(RuleBasedStateMachine):
+    """Writers append to ``NAME.log``; rotated files are ``NAME.log.N`` outside the pattern, or ``NAME-N.log`` in it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.root = Path(tempfile.mkdtemp(prefix="rotations"))
+        (self.root / "logs").mkdir()
+        self.reader = Reader(self.root, FakeClock())
+        self.written: dict[str, list[bytes]] = {}
+        self.unfinished: dict[str, bytes] = {}
+        self.delivered: list[bytes] = []
+        self.rotations = 0
+        self.repeats = False
+        self.history: list[tuple[dict[str, str], int]] = []
+
+    @initialize(watch=st.booleans(), block_bytes=st.sampled_from([4096, 1 << 16]), open_files=st.integers(2, 6))
+    def begin(self, watch: bool, block_bytes: int, open_files: int) -> None:
+        self.options = {
+            "watch": watch,
+            "block_bytes": block_bytes,
+            "max_open_files": open_files,
+            "max_line_bytes": MOST_LINE_BYTES,
+            "rotate_wait_seconds": 3.0,
+        }
+        self.reader.start(**self.options)
+        self.take_in(2)
+
+    # What the world does.
+
+    @rule(name=WRITERS, count=st.integers(1, 40), pad=st.integers(0, 300), half=st.booleans())
+    def append(self, name: str, count: int, pad: int, half: bool) -> None:
+        first = len(self.written.setdefault(name, []))
+        lines = [f"{name}:{first + i}:".encode() + b"x" * pad for i in range(count)]
+        data = self.unfinished.pop(name, b"") and b"-end\n"
+        data += b"".join(line + b"\n" for line in lines)
+        self.written[name] += lines
+        if half:
+            line = f"{name}:{first + count}:half".encode()
+            self.unfinished[name] = line
+            self.written[name].append(line + b"-end")
+            data += line
+        self.reader.write(f"{name}.log", data)
+
+    @rule(name=WRITERS, inside=st.booleans())
+    def rename(self, name: str, inside: bool) -> None:
+        path = self.path(name)
+        if path.exists():
+            self.let_it_be_known(path)
+            self.finish(name)
+            self.rotations += 1
+            os.rename(
+                path, self.reader.logs / (f"{name}-{self.rotations}.log" if inside else f"{path}.{self.rotations}")
+            )
+
+    @rule(name=WRITERS)
+    def shift(self, name: str) -> None:
+        """Rotates as logrotate does: every number moves up by one."""
+        path = self.path(name)
+        if path.exists():
+            self.let_it_be_known(path)
+            self.finish(name)
+            for number in range(9, 0, -1):
+                if Path(f"{path}.{number}").exists():
+                    os.rename(f"{path}.{number}", f"{path}.{number + 1}") if number < 9 else None
+            if not Path(f"{path}.1").exists():
+                os.rename(path, f"{path}.1")
+
+    @rule(name=WRITERS)
+    def copytruncate(self, name: str) -> None:
+        path = self.path(name)
+        if path.exists() and path.stat().st_size:
+            self.let_it_be_known(path)
+            if not self.seen(path):
+                self.take_in(1)
+            self.finish(name)
+            self.rotations += 1
+            shutil.copyfile(path, f"{path}.{self.rotations + 100}")
+            os.truncate(path, 0)
+            self.take_in(1)  # what is written over twice before anybody looks is lost in the method itself
+
+    @rule(name=WRITERS)
+    def delete(self, name: str) -> None:
+        """Deletes what was read; what was not would be lost in the method itself."""
+        self.finish(name)
+        self.take_in(4)
+        self.history.clear()
+        for path in (self.path(name), *self.reader.logs.glob(f"{name}.log.*")):
+            path.unlink(missing_ok=True)
+
+    # What the source does.
+
+    @rule(seconds=st.integers(0, 5))
+    def take_in(self, seconds: int) -> None:
+        self.step_all()
+        for _ in range(seconds):
+            self.reader.clock.move(1.0)
+            self.step_all()
+
+    @rule(steps=st.integers(1, 3))
+    def take_in_some(self, steps: int) -> None:
+        self.reader.clock.move(0.5)
+        for _ in range(steps):
+            self.step()
+
+    @rule()
+    def restart(self) -> None:
+        self.reader.start(**self.options)
+
+    @rule(back=st.integers(1, 3))
+    def crash(self, back: int) -> None:
+        """Loses the last commits, as a kill does to what was not committed."""
+        if len(self.history) >= back:
+            committed, _ = self.history[-back]
+            self.reader.stop()
+            self.reader.committed = dict(committed)
+            self.repeats = True
+            self.history.clear()
+            self.reader.start(**self.options)
+
+    # What must hold.
+
+    @invariant()
+    def nothing_arrives_that_was_not_written(self) -> None:
+        known = {line for lines in self.written.values() for line in lines}
+        assert set(self.delivered) <= known
+
+    def teardown(self) -> None:
+        try:
+            for name in tuple(self.unfinished):
+                self.finish(name)
+            self.take_in(12)
+            self.verify()
+        finally:
+            self.reader.stop()
+            shutil.rmtree(self.root)
+
+    def verify(self) -> None:
+        counts = Counter(self.delivered)
+        for name, lines in self.written.items():
+            missing = [line for line in lines if line not in counts]
+            assert not missing, f"lost {len(missing)} lines of {name}, the first is {missing[0]!r}"
+            if not self.repeats:
+                of_writer = [line for line in self.delivered if line.startswith(f"{name}:".encode())]
+                assert of_writer == lines
+        assert self.reader.lost("vanished") == 0
+        assert self.reader.lost("truncated") == 0
+
+    def path(self, name: str) -> Path:
+        return self.reader.logs / f"{name}.log"
+
+    def seen(self, path: Path) -> bool:
+        """Whether the source has looked into the file; one that was truncated before that is known to nobody."""
+        assert self.reader.source is not None
+        tail = self.reader.source._followed.tails.get((path.stat().st_dev, path.stat().st_ino))
+        return tail is not None and tail.offset > 0
+
+    def let_it_be_known(self, path: Path) -> None:
+        """The first file of a name is looked at once before it is renamed; that it ever had the name nobody can tell."""
+        assert self.reader.source is not None
+        followed = self.reader.source._followed
+        names = {tail.path for tail in followed.tails.values()} | {cursor.path for _, _, cursor in followed.absent}
+        if str(path) not in names:
+            self.take_in(1)
+        self.history = [(kept, count) for kept, count in self.history if any(str(path) in v for v in kept.values())]
+
+    def finish(self, name: str) -> None:
+        if self.unfinished.pop(name, b""):
+            self.reader.write(f"{name}.log", b"-end\n")
+
+    def step(self) -> bool:
+        before = dict(self.reader.committed)
+        batch = self.reader.step()
+        if batch is not None:
+            self.history.append((before, batch.count))
+            self.delivered += batch.records()
+        return batch is not None
+
+    def step_all(self) -> None:
+        while self.step():
+            pass
+
+
+Rotations.TestCase.settings = settings(
+    max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+)
+TestEveryLineArrives = Rotations.TestCase
