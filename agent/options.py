@@ -60,6 +60,11 @@ class DestinationOptions(ComponentOptions, frozen=True, forbid_unknown_fields=Tr
         ),
     ] = None
 
+    @property
+    def takes_entries(self) -> bool:
+        """Whether logs reach it in the form of agent.wire.entries, so that the spool may keep them so."""
+        return False
+
 
 class AgentOptions(Options, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The ``[agent]`` table."""

@@ -26,6 +26,6 @@ class Backoff:
 
     def delay_seconds(self, jitter: Callable[[], float], retry_after_seconds: float | None = None) -> float:
         """Seconds until the next try; ``jitter`` gives a number in [0, 1)."""
-        bound = min(MOST_SECONDS, FIRST_SECONDS * 2 ** min(max(self.failures - 1, 0), 16))
+        bound = min(MOST_SECONDS, FIRST_SECONDS * (1 << min(max(self.failures - 1, 0), 16)))
         asked = min(retry_after_seconds or 0.0, RETRY_AFTER_MOST_SECONDS)
         return max(jitter() * bound, asked)

@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 from agent.batch import Batch
 from agent.contract import Receipt
 from agent.errors import Hold, Refusal, Reject, TooLarge
+from agent.wire.entries import Sendable, in_lines
 
-Attempt = Callable[[Sequence[Batch]], Awaitable[Receipt]]
+Attempt = Callable[[Sequence[Sendable]], Awaitable[Receipt]]
 
 
 @dataclass(slots=True)
@@ -37,7 +38,7 @@ class Piece:
     """A batch of the unit, or a part of one; ``place`` says which."""
 
     place: int
-    batch: Batch
+    batch: Sendable
 
 
 class Delivery:
@@ -48,7 +49,7 @@ class Delivery:
         self._refused_whole = refused_whole
         self.outcome = Outcome()
 
-    async def deliver(self, batches: Sequence[Batch]) -> Outcome:
+    async def deliver(self, batches: Sequence[Sendable]) -> Outcome:
         """Returns when every record is decided. Raises Retry or Hold."""
         await self._send([Piece(place, batch) for place, batch in enumerate(batches) if batch.count])
         return self.outcome
@@ -85,12 +86,12 @@ class Delivery:
     def _without_poison(self, pieces: list[Piece], refusal: Reject) -> list[Piece]:
         clean = []
         for piece in pieces:
-            bad = refusal.poison(piece.batch) if refusal.poison else ()
+            batch = in_lines(piece.batch)
+            bad = refusal.poison(batch) if refusal.poison else ()
             if bad:
-                self._refuse(piece.place, piece.batch.select(sorted(bad)), refusal)
+                self._refuse(piece.place, batch.select(sorted(bad)), refusal)
                 poison = set(bad)
-                keep = [i for i in range(piece.batch.count) if i not in poison]
-                clean.append(Piece(piece.place, piece.batch.select(keep)))
+                clean.append(Piece(piece.place, batch.select([i for i in range(batch.count) if i not in poison])))
             else:
                 clean.append(piece)
         return [piece for piece in clean if piece.batch.count]
@@ -103,7 +104,7 @@ class Delivery:
             return
         (piece,) = pieces
         if piece.batch.count == 1:
-            self._refuse(piece.place, piece.batch, refusal)
+            self._refuse(piece.place, in_lines(piece.batch), refusal)
             return
         middle = piece.batch.count // 2
         await self._send([Piece(piece.place, piece.batch.select(range(middle)))])

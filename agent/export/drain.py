@@ -11,7 +11,7 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 from agent.batch import Batch, Origin
 from agent.clock import Clock
@@ -22,6 +22,7 @@ from agent.export.delivery import Delivery, Outcome
 from agent.export.lane import LaneState
 from agent.ownlogs import Repeating, correlated
 from agent.ownmetrics import Meter
+from agent.wire.entries import Sendable, in_lines
 
 log = logging.getLogger("telemetry_agent.export")
 
@@ -44,7 +45,7 @@ class Parcel:
     id: int
     source: str
     records: int
-    batch: Batch | None
+    batch: Sendable | None
     origin: Origin | None = None
     first_time_ns: int = 0
 
@@ -62,7 +63,7 @@ class Done:
 class Mended:
     """A parcel's batch as it will be sent, and how many of its records are lost."""
 
-    batch: Batch | None
+    batch: Sendable | None
     lost: int
 
 
@@ -95,6 +96,7 @@ class Drain:
         self.last_try = False
         self._queue = queue
         self._destination = destination
+        self._takes_entries = getattr(destination, "takes_entries", False)
         self._clock = clock
         self._meter = meter
         self._heal = heal
@@ -133,7 +135,7 @@ class Drain:
         return [*alone, rest] if rest else alone
 
     async def _pass(self, unit: list[Parcel]) -> bool:
-        """Sends a unit once and acknowledges it; False where it must be sent again, after waiting as long as it takes."""
+        """Sends a unit once and acknowledges it; False where it must be sent again, after the wait that takes."""
         mended = [await self._mended(parcel) for parcel in unit]
         await self._wait_for_breaker()
         delivery = Delivery(self._attempt, self.state.refused_whole)
@@ -157,7 +159,7 @@ class Drain:
     async def _mended(self, parcel: Parcel) -> Mended:
         """The parcel's batch; a damaged one is read again from its source, and what that does not give is lost."""
         if parcel.batch is not None:
-            return Mended(parcel.batch, 0)
+            return Mended(parcel.batch if self._takes_entries else in_lines(parcel.batch), 0)
         batch = await self._heal(parcel)
         if batch is None or not batch.count:
             self._meter.add("telemetry_agent_spool_damaged_total", 1, ("lost",))
@@ -170,13 +172,15 @@ class Drain:
 
     # One request
 
-    async def _attempt(self, batches: Sequence[Batch]) -> Receipt:
+    async def _attempt(self, batches: Sequence[Sendable]) -> Receipt:
         """One request: counted, timed, and told to the breaker."""
         began, outcome = self._clock.monotonic_seconds(), "accepted"
         self.state.breaker.admit()
         watch = asyncio.create_task(self._watch(), name=f"{self.state.name} watch")
         try:
-            receipt = await self._destination.send(batches)
+            receipt = await self._destination.send(
+                cast("Sequence[Batch]", batches)
+            )  # in lines, unless it takes entries
         except Refusal as refusal:
             outcome = OUTCOMES[type(refusal)]
             if isinstance(refusal, Retry):

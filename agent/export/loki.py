@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 import cramjam
 from msgspec import Meta
 
-from agent.batch import Batch, Logs
+from agent.batch import Batch, Logs, Metrics
 from agent.contract import Component, Context, Destination, Receipt
 from agent.export.httpoptions import HttpDestinationOptions, url_fault
 from agent.worker import Worker
@@ -21,10 +21,12 @@ from agent.worker import Worker
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
 
-    from agent.export.session import Session
+    from agent.export.session import Answer, Session
+    from agent.wire.entries import Entries
 
 log = logging.getLogger("telemetry_agent.loki")
 
+NO_CONTENT: Final = 204
 PUSH_PATH: Final = "/loki/api/v1/push"
 GZIP_LEVEL: Final = 1
 HEADERS: Final = {
@@ -50,6 +52,11 @@ class LokiOptions(HttpDestinationOptions, frozen=True, forbid_unknown_fields=Tru
         bool, Meta(description="False leaves out what belongs to single records, for a Loki older than 3.0.")
     ] = True
 
+    @property
+    def takes_entries(self) -> bool:
+        """Protobuf is sent as the spool keeps it."""
+        return self.encoding == "snappy"
+
     def faults(self) -> Iterator[tuple[str, str]]:
         """Pairs of key and message for what the types of the single options cannot say."""
         fault = url_fault(self.url)
@@ -69,6 +76,8 @@ def push_url(url: str) -> str:
 class Loki:
     """The destination; see agent.contract.Destination."""
 
+    takes_entries = True
+
     def __init__(self, options: LokiOptions, ctx: Context, session: Session, worker: Worker) -> None:
         self._options = options
         self._ctx = ctx
@@ -78,26 +87,33 @@ class Loki:
         self._headers = HEADERS[options.encoding] | ({"X-Scope-OrgID": options.tenant} if options.tenant else {})
         self._labels_left_out = False
 
-    async def send(self, batches: Sequence[Batch]) -> Receipt:
+    async def send(self, batches: Sequence[Batch | Entries]) -> Receipt:
         """Sends ``batches`` in one request. Returns once Loki has answered 204, or raises what else it answered."""
-        from agent.export.loki_answers import judge
-
-        logs = [batch for batch in batches if isinstance(batch, Logs)]
+        logs = [batch for batch in batches if not isinstance(batch, Metrics)]
         body = await self._worker.run(self._encode, logs)
         answer = await self._session.post(self._url, body, self._headers)
-        return await self._worker.run(judge, answer, logs, self._ctx.clock.wall_ns())
+        if answer.status == NO_CONTENT:
+            return Receipt()
+        return await self._worker.run(self._judge, answer, logs)
 
-    def _encode(self, batches: Sequence[Logs]) -> bytes:
+    def _judge(self, answer: Answer, batches: Sequence[Logs | Entries]) -> Receipt:
+        from agent.export.loki_answers import judge
+        from agent.wire.entries import in_lines
+
+        return judge(answer, [in_lines(batch) for batch in batches], self._ctx.clock.wall_ns())
+
+    def _encode(self, batches: Sequence[Logs | Entries]) -> bytes:
         from agent.wire import loki
+        from agent.wire.entries import in_lines, push_request
 
         metadata = self._options.structured_metadata
         if not metadata and not self._labels_left_out:
             self._say_which_labels_are_left_out(batches)
         if self._options.encoding == "json":
-            return bytes(cramjam.gzip.compress(loki.encode_json(batches, metadata), GZIP_LEVEL))
-        return bytes(cramjam.snappy.compress_raw(loki.encode_push(batches, metadata)))
+            return bytes(cramjam.gzip.compress(loki.encode_json(map(in_lines, batches), metadata), GZIP_LEVEL))
+        return b"".join(push_request(batches, metadata))
 
-    def _say_which_labels_are_left_out(self, batches: Sequence[Logs]) -> None:
+    def _say_which_labels_are_left_out(self, batches: Sequence[Logs | Entries]) -> None:
         from agent.wire.lokilabels import MOST_LABELS, too_many
 
         names = sorted({name for batch in batches for name in too_many(batch.labels)})

@@ -21,10 +21,11 @@ FILL_RATIO = 0.85
 
 @dataclass(frozen=True, slots=True)
 class LaneBound:
-    """What the configuration says of one lane."""
+    """What the configuration says of one lane; ``takes_entries`` if it sends logs as agent.wire.entries has them."""
 
     max_bytes: int | None = None
     when_full: Literal["block", "drop_oldest"] | None = None
+    takes_entries: bool = False
 
 
 @dataclass(slots=True)

@@ -77,7 +77,8 @@ class Draft:
     def prepared(self, batch: Batch, lanes: tuple[int, ...]) -> Prepared:
         """A batch and its payload, for these lanes."""
         route = self._route(lanes)
-        return Prepared(batch, lanes, route, spooled.encode(batch, route))
+        as_entries = self._store.entry_lanes.issuperset(lanes)
+        return Prepared(batch, lanes, route, spooled.encode(batch, route, as_entries))
 
     def _route(self, lanes: tuple[int, ...]) -> int:
         route = self._store.routes.get(lanes) or self.new_routes.get(lanes)

@@ -15,6 +15,7 @@ from agent.spool import ledger as law
 from agent.spool.records import Row, Stored
 from agent.spool.schema import seal
 from agent.wire import spooled
+from agent.wire.entries import Entries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,11 +71,11 @@ def to_row(fields: tuple[Any, ...]) -> Row:
     return Row(row_id, route, signal, source, records, size, first_time_ns, origin)
 
 
-def payload(connection: sqlite3.Connection, row: Row) -> Batch | None:
+def payload(connection: sqlite3.Connection, row: Row) -> Batch | Entries | None:
     """The batch of a header row, or None where its payload cannot be read, is gone, or fails its CRC."""
     try:
         found = connection.execute("SELECT body FROM payload WHERE id = ?", (row.id,)).fetchone()
-        return None if found is None else spooled.decode(found[0])
+        return None if found is None else spooled.decode_to_send(found[0])
     except (sqlite3.DatabaseError, ValueError, TypeError) as error:
         if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF != sqlite3.SQLITE_CORRUPT:
             raise

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # commands that only look at the spool start without an event loop
     from agent.batch import Batch, Origin, Position, Signal
     from agent.contract import Flow, Held
+from agent.wire.entries import Entries
 
 LedgerKey = tuple[int, str, str, str]
 """Lane id (0: no lane), source, outcome, reason."""
@@ -56,7 +57,7 @@ class Stored:
     """A batch read back; ``batch`` is None where the payload is damaged."""
 
     row: Row
-    batch: Batch | None
+    batch: Batch | Entries | None
 
 
 @dataclass(frozen=True, slots=True)

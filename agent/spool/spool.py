@@ -103,6 +103,7 @@ class Spool:
         configured = {self._ids[name]: bound for name, bound in self._bounds.items()}
         orphaned = [lane for lane in self.store.lanes if lane not in configured]
         self.store.router = self._route
+        self.store.entry_lanes = frozenset(lane for lane, bound in configured.items() if bound.takes_entries)
         self.store.bounds = share(configured, orphaned, self.options.max_bytes, self._lossy)
 
     def lane_id(self, lane: str) -> int:

@@ -82,6 +82,7 @@ class Store:
         self.skips: set[int] = set()
         self.waiting_bytes: Counter[int] = Counter()
         self.bounds = Bounds()
+        self.entry_lanes: frozenset[int] = frozenset()
         self.router: Router = lambda flow: ()
         self.next_id = 1
         self.commit_id = 0

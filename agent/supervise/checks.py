@@ -26,7 +26,9 @@ def checks(agent: Agent, pipeline: Pipeline, worker: Worker, endpoint_bound: Seq
     def bound() -> Finding:
         if not serve.enabled:
             return Finding("ok", "no endpoint is configured")
-        return Finding("ok", endpoint_bound[0]) if endpoint_bound else Finding("failed", "the endpoint is not bound yet")
+        return (
+            Finding("ok", endpoint_bound[0]) if endpoint_bound else Finding("failed", "the endpoint is not bound yet")
+        )
 
     return (
         *machine_checks(agent.host, worker, agent.clock),

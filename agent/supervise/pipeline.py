@@ -1,6 +1,6 @@
 """This file opens the components of a configuration, downstream first, and closes them in the reverse order.
 
-    destinations  →  processors  →  sources
+destinations  →  processors  →  sources
 """
 
 from __future__ import annotations
@@ -72,7 +72,9 @@ class Contexts:
 
 
 @asynccontextmanager
-async def open_pipeline(config: Config, host: Host, clock: Clock, meter: Meter, spool: Spool) -> AsyncIterator[Pipeline]:
+async def open_pipeline(
+    config: Config, host: Host, clock: Clock, meter: Meter, spool: Spool
+) -> AsyncIterator[Pipeline]:
     """Opens destinations and processors and starts draining; ``start_sources`` does the rest."""
     contexts = Contexts(config, host, clock, meter, spool)
     lossy = frozenset(each.name for each in config.collect if each.component.lossy)

@@ -27,7 +27,9 @@ def sees(from_: Sequence[str] | None) -> Callable[[str], bool]:
 def lanes_of(exports: Sequence[Configured]) -> dict[str, LaneBound]:
     """Every lane by name, with its bound; a destination's bound holds for each of its lanes."""
     return {
-        lane_name(each.name, signal): LaneBound(each.options.max_bytes, each.options.when_full)
+        lane_name(each.name, signal): LaneBound(
+            each.options.max_bytes, each.options.when_full, each.options.takes_entries
+        )
         for each in exports
         if isinstance(each.options, DestinationOptions)
         for signal in each.component.signals

@@ -1,7 +1,7 @@
 """This file runs the agent: opens downstream first, says READY, and drains upstream first.
 
-    lock · spool · destinations · processors · lanes · endpoint · control socket · sources · READY
-    stop:  sources off · processors idle · spool committed · one last try per lane · everything closed in reverse
+lock · spool · destinations · processors · lanes · endpoint · control socket · sources · READY
+stop:  sources off · processors idle · spool committed · one last try per lane · everything closed in reverse
 """
 
 from __future__ import annotations
@@ -73,7 +73,9 @@ def run(config_path: Path, environ: dict[str, str]) -> int:
     sys.setswitchinterval(SWITCH_SECONDS)
     options = config.agent
     with (
-        open_logs(meter, level=options.log_level, chosen=options.log_format, mask=secrets.mask, environ=environ) as logs,
+        open_logs(
+            meter, level=options.log_level, chosen=options.log_format, mask=secrets.mask, environ=environ
+        ) as logs,
         instance.held(host.state_dir),
     ):
         return asyncio.run(_run(Agent(config_path, config, host, SystemClock(), meter, logs)))

@@ -1,4 +1,4 @@
-"""This file encodes log batches as Loki's push request, as protobuf or as JSON; pure: batches in, bytes out.
+"""This file encodes log batches as the entries of Loki's push request, or as a request in JSON.
 
 Source: grafana/loki pkg/push/push.proto and docs/sources/reference/loki-http-api.md. What one entry looks like here:
 
@@ -19,7 +19,7 @@ import functools
 import re
 from itertools import repeat
 from operator import and_, floordiv, mod, rshift
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 import orjson
 
@@ -42,6 +42,20 @@ CACHED_HEADS: Final = 4096
 BULK_RECORDS: Final = 1024
 METADATA_VALUE_BYTES: Final = 16384
 """A metadata value is cut here; Loki takes 64 KiB of metadata an entry."""
+
+
+class _Labelled(Protocol):
+    @property
+    def labels(self) -> Labels: ...
+
+    @property
+    def source(self) -> str: ...
+
+    @property
+    def count(self) -> int: ...
+
+
+L = TypeVar("L", bound=_Labelled)
 
 _low_pieces_of: Final = re.compile(b"(?s).{5}").findall
 
@@ -113,38 +127,36 @@ def _middle_and_top_pieces() -> tuple[list[bytes], list[bytes]]:
     return middle, top
 
 
-def by_stream(batches: Iterable[Logs], structured_metadata: bool = True) -> dict[Stream, list[Logs]]:
+def by_stream(batches: Iterable[L], structured_metadata: bool = True) -> dict[Stream, list[L]]:
     """The batches by the stream they go to, streams in order of their first batch, empty batches left out."""
-    streams: dict[Stream, list[Logs]] = {}
+    streams: dict[Stream, list[L]] = {}
     for batch in batches:
         if batch.count:
             streams.setdefault(stream_of(batch.labels, batch.source, structured_metadata), []).append(batch)
     return streams
 
 
-def encode_push(batches: Iterable[Logs], structured_metadata: bool = True) -> bytes:
-    """A protobuf ``PushRequest``, not compressed. Batches with the same labels become one stream, in their order."""
-    out: list[bytes] = []
-    for stream, members in by_stream(batches, structured_metadata).items():
-        parts = [field(1, stream.selector)]
-        for batch in members:
-            parts += _entries(batch, stream, structured_metadata)
-        out += (b"\x0a", varint(sum(map(len, parts))), *parts)
-    return b"".join(out)
-
-
-def _entries(batch: Logs, stream: Stream, structured_metadata: bool) -> Iterator[bytes]:
-    suffix = _metadata(stream.beside)
+def entries(batch: Logs, structured_metadata: bool = True) -> Iterator[bytes]:
+    """The entries of a batch in pieces, in order, each as field 2 of a stream."""
+    suffix = _metadata(stream_of(batch.labels, batch.source, structured_metadata).beside)
     plain = batch.times_ns is None and not (structured_metadata and (batch.severities or batch.metadata))
+    if plain:
+        yield from plain_entries(batch, suffix)
+        return
     first = 0
     for lines in pieces(batch):
         last = first + len(lines)
-        if plain:
-            yield from _at_rising_times(lines, batch.first_time_ns + first, suffix, batch.count >= BULK_RECORDS)
-        else:
-            suffixes = _suffixes(batch, first, last, suffix) if structured_metadata else [b""] * len(lines)
-            yield _at_own_times(lines, _times(batch, first, last), suffixes)
+        suffixes = _suffixes(batch, first, last, suffix) if structured_metadata else [b""] * len(lines)
+        yield _at_own_times(lines, _times(batch, first, last), suffixes)
         first = last
+
+
+def plain_entries(batch: Logs, suffix: bytes = b"") -> Iterator[bytes]:
+    """Entries of nothing but lines, a nanosecond apart; ``suffix`` is the metadata of each."""
+    first = 0
+    for lines in pieces(batch):
+        yield from _at_rising_times(lines, batch.first_time_ns + first, suffix, batch.count >= BULK_RECORDS)
+        first += len(lines)
 
 
 def _at_rising_times(lines: Sequence[bytes], time_ns: int, suffix: bytes, bulk: bool) -> Iterator[bytes]:

@@ -1,11 +1,13 @@
 """This file is a batch as the spool keeps it: described by itself, so that it can be salvaged without its row.
 
     ┌─────────┬────────────────┬────────────┬──────────────────┬───────────────────────────────┐
-    │ version │ CRC-32 of what │ header len │ header           │ body, one LZ4 block           │
-    │ u8 = 1  │ follows it     │ u32 LE     │ MessagePack list │ records · times · severities  │
+    │ version │ CRC-32 of what │ header len │ header           │ body: one LZ4 block of        │
+    │ u8 = 1  │ follows it     │ u32 LE     │ MessagePack list │ records · times · severities, │
+    │         │                │            │                  │ or entries as Loki takes them │
     └─────────┴────────────────┴────────────┴──────────────────┴───────────────────────────────┘
 
-The LZ4 block starts with its uncompressed length (u32 LE), as LZ4's own tools write it. The CRC is there because
+The LZ4 block starts with its uncompressed length (u32 LE), as LZ4's own tools write it. A header whose
+``entry_bytes`` is not 0 says that the body is snappy elements of agent.wire.entries instead. The CRC is there because
 SQLite does not checksum pages.
 """
 
@@ -19,6 +21,8 @@ import cramjam
 import msgspec
 
 from agent.batch import Batch, Labels, Logs, Metrics, Origin, Signal
+from agent.wire.entries import Entries, opened
+from agent.wire.entries import encode as entries_of
 
 VERSION = 1
 _PREFIX = struct.Struct("<BII")
@@ -42,17 +46,27 @@ class Header(msgspec.Struct, array_like=True, frozen=True):
     has_severities: bool = False
     metadata: tuple[tuple[int, Labels], ...] = ()
     families: tuple[tuple[str, str, str], ...] = ()
+    entry_bytes: int = 0
 
 
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(Header)
 
 
-def encode(batch: Batch, route: int) -> bytes:
-    """The payload of ``batch``; ``route`` is the id of the lanes that want it."""
+def encode(batch: Batch, route: int, as_entries: bool = False) -> bytes:
+    """The payload of ``batch``; ``route`` is the id of the lanes that want it.
+
+    ``as_entries`` keeps logs in the form in which they will be sent, where they have one.
+    """
+    entries = entries_of(batch) if as_entries and isinstance(batch, Logs) else None
+    if entries is not None:
+        return _sealed(_entries_header(entries, route), entries.elements)
     header, body = _logs(batch, route) if isinstance(batch, Logs) else _metrics(batch, route)
+    return _sealed(header, bytes(cramjam.lz4.compress_block(body)))
+
+
+def _sealed(header: Header, compressed: bytes) -> bytes:
     packed = _ENCODER.encode(header)
-    compressed = cramjam.lz4.compress_block(body)
     crc = zlib.crc32(compressed, zlib.crc32(packed, zlib.crc32(_LENGTH.pack(len(packed)))))
     return b"".join((_PREFIX.pack(VERSION, crc, len(packed)), packed, compressed))
 
@@ -64,12 +78,29 @@ def decode_header(payload: bytes) -> Header:
 
 def decode(payload: bytes) -> Batch:
     """The batch, without positions (they were committed beside it). Raises ValueError on anything else."""
+    batch = decode_to_send(payload)
+    return opened(batch) if isinstance(batch, Entries) else batch
+
+
+def decode_to_send(payload: bytes) -> Batch | Entries:
+    """The batch in the form in which it is kept. Raises ValueError on anything else."""
     header, start = _open(payload)
+    origin = None if header.origin is None else Origin(*header.origin)
+    if header.entry_bytes:
+        return Entries(
+            header.source,
+            header.labels,
+            header.count,
+            header.block_bytes,
+            header.entry_bytes,
+            header.first_time_ns,
+            payload[start:],
+            origin,
+        )
     try:
         body = bytes(cramjam.lz4.decompress_block(memoryview(payload)[start:]))
     except (cramjam.DecompressionError, MemoryError, OverflowError) as error:
         raise ValueError(f"body does not decompress: {error}") from error
-    origin = None if header.origin is None else Origin(*header.origin)
     if header.signal == "logs":
         return _to_logs(header, body, origin)
     return _to_metrics(header, body, origin)
@@ -107,6 +138,21 @@ def _logs(batch: Logs, route: int) -> tuple[Header, bytes]:
         batch.severities is not None,
         tuple(batch.metadata.items()),
     ), body
+
+
+def _entries_header(entries: Entries, route: int) -> Header:
+    origin = entries.origin
+    return Header(
+        "logs",
+        route,
+        entries.source,
+        entries.labels,
+        entries.count,
+        entries.first_time_ns,
+        None if origin is None else (origin.key, origin.start, origin.end),
+        block_bytes=entries.size_bytes,
+        entry_bytes=entries.entry_bytes,
+    )
 
 
 def _metrics(batch: Metrics, route: int) -> tuple[Header, bytes]:

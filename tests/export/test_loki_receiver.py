@@ -11,7 +11,8 @@ import cramjam
 import pytest
 
 from agent.batch import Logs, labels_of
-from agent.wire.loki import encode_json, encode_push
+from agent.wire.entries import push_request
+from agent.wire.loki import encode_json
 from tests.peers.lokijudge import Judge, Limits
 
 SECOND = 10**9
@@ -22,7 +23,7 @@ PROTOBUF = "application/x-protobuf"
 def push(judge: Judge, *lines: bytes, time_ns: int = NOW_NS, tenant: str = "", **labels: str) -> tuple[int, str]:
     block = b"".join(line + b"\n" for line in lines)
     batch = Logs("file", labels_of(labels or {"job": "app"}), block, len(lines), first_time_ns=time_ns)
-    return judge.push(bytes(cramjam.snappy.compress_raw(encode_push([batch]))), PROTOBUF, "", tenant, NOW_NS)
+    return judge.push(b"".join(push_request([batch])), PROTOBUF, "", tenant, NOW_NS)
 
 
 def raw(judge: Judge, selector: str) -> tuple[int, str]:

@@ -10,6 +10,7 @@ import pytest
 
 from agent.batch import Logs, labels_of
 from agent.wire import jsonlines, loki
+from agent.wire.entries import push_request
 from agent.wire.records import PIECE_RECORDS, pieces
 
 
@@ -44,7 +45,7 @@ def own_columns(count: int) -> Logs:
 @pytest.mark.parametrize(
     "encode",
     [
-        lambda batch: loki.encode_push([batch]),
+        lambda batch: push_request([batch]),
         lambda batch: loki.encode_json([batch]),
         lambda batch: list(jsonlines.encode(batch)),
     ],

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from agent.batch import Logs, labels_of
 from agent.wire import loki, records
+from agent.wire.entries import push_request
 from agent.wire.lokilabels import MOST_LABELS, MOST_VALUE_BYTES, label_name, stream_of, too_many
 from tests.peers.lokiwire import Entry, Malformed, decode, parse_labels
 
@@ -28,7 +29,7 @@ def logs(lines: list[bytes], **changes: object) -> Logs:
 
 
 def read_push(*batches: Logs, structured_metadata: bool = True) -> list[tuple[str, list[Entry]]]:
-    body = bytes(cramjam.snappy.compress_raw(loki.encode_push(batches, structured_metadata)))
+    body = b"".join(push_request(batches, structured_metadata))
     return decode(body, "application/x-protobuf", "snappy")
 
 
@@ -131,7 +132,7 @@ def test_bad_bytes_of_a_large_block_are_replaced_as_those_of_a_small_one(shift):
 
 def test_a_batch_whose_count_is_wrong_is_refused():
     with pytest.raises(ValueError, match="says it holds 3 records and holds 2"):
-        loki.encode_push([replace(logs([b"a", b"b"]), count=3)])
+        push_request([replace(logs([b"a", b"b"]), count=3)])
 
 
 @settings(max_examples=100, deadline=None)
