@@ -20,8 +20,10 @@ from __future__ import annotations
 import base64
 import binascii
 import math
+import re
 from array import array
 from itertools import chain, count
+from sys import byteorder
 from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
@@ -102,15 +104,14 @@ def _of_metrics(batch: Metrics) -> Iterator[dict[str, object]]:
     labels, families = dict(batch.labels), batch.families
     bits = batch.values.tobytes()  # a signalling NaN does not survive arithmetic, so its bytes are copied
     for index, (series, value) in enumerate(zip(batch.series, batch.values, strict=True)):
-        number = array("d", bits[8 * index : 8 * index + 8])
-        number.byteswap()
+        number = int.from_bytes(bits[8 * index : 8 * index + 8], byteorder)
         yield {
             "signal": "metrics",
             "source": batch.source,
             "time_ns": str(batch.first_time_ns),
             "labels": labels,
             **_text("series", series),
-            **({"value": value} if math.isfinite(value) else {"value_bits": number.tobytes().hex()}),
+            **({"value": value} if math.isfinite(value) else {"value_bits": f"{number:016x}"}),
             "families": () if index else families,
         }
 
@@ -196,11 +197,9 @@ def _value(record: Record) -> bytes:
         return array("d", [record.value]).tobytes()
     if record.value_bits is None:
         raise ValueError("neither value nor value_bits is there")
-    number = array("d", bytes.fromhex(record.value_bits))
-    if len(number) != 1:
+    if not re.fullmatch("[0-9a-fA-F]{16}", record.value_bits):
         raise ValueError(f"value_bits {record.value_bits!r:.40} is not 16 hexadecimal digits")
-    number.byteswap()
-    return number.tobytes()
+    return int(record.value_bits, 16).to_bytes(8, byteorder)
 
 
 def _batch(together: Sequence[_Parsed]) -> Batch:
