@@ -1,7 +1,8 @@
 """This file finds where each key of a TOML document was written, which no TOML parser tells.
 
-It reads documents that a parser has already accepted (toml.io/en/v1.0.0), so it never judges: it walks the text once,
-jumping over strings and comments with one match each, and grows a tree in the shape of the parsed one.
+It reads documents that a parser has accepted (toml.io/en/v1.0.0), so it never judges; of any other text it makes
+something, and ends. It walks the text once, jumping over strings and comments with one match each, and grows a tree in
+the shape of the parsed one.
 
     [collect.file]              collect ─ file ┬ paths ┬ 0
     paths = ["/a", "/b"]                       │       └ 1
@@ -15,6 +16,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import tomli
@@ -142,7 +144,9 @@ class _Scan:
         if first in ("[", "{"):
             self.at += 1
             return _Open(node, "]" if first == "[" else "}")
+        start = self.at
         self._skip(_SCALAR)
+        self.at = max(self.at, start + 1)  # what is no value is stepped over too: every turn moves on
         return None
 
     def _ends(self, inside: _Open) -> bool:
@@ -179,10 +183,7 @@ class _Scan:
         written = self.text[start : self.at]
         if not written.startswith(("'", '"')):
             return written, point
-        if "\\" in written:
-            (name,) = tomli.loads(f"{written} = 0")
-            return name, point
-        return written[1:-1], point
+        return _unquoted(written), point
 
     def _skip(self, pattern: re.Pattern[str]) -> None:
         match = pattern.match(self.text, self.at)
@@ -192,6 +193,14 @@ class _Scan:
     def _point(self) -> Point:
         line = bisect_right(self._line_starts, self.at)
         return line, self.at - self._line_starts[line - 1] + 1
+
+
+def _unquoted(written: str) -> str:
+    if "\\" in written and written.startswith('"'):
+        with suppress(tomli.TOMLDecodeError):  # no key of a document that parses
+            (name,) = tomli.loads(f"{written} = 0")
+            return name
+    return written[1:-1]
 
 
 def _grow(node: Node, step: Step, key: Point, value: Point) -> Node:

@@ -57,10 +57,13 @@ def reference(catalogue: Catalogue) -> str:
 
 def _options(options: type[Any]) -> Iterator[str]:
     inner: list[tuple[str, type[Any]]] = []
-    yield "| option | default | meaning |"
-    yield "|---|---|---|"
-    for name, field in fields_of(options).items():
-        yield f"| `{name}` | {_default(field)} | {_cell(_description(field.type))} ({_cell(expected(field.type))}) |"
+    yield "| option | what it takes | default | meaning |"
+    yield "|---|---|---|---|"
+    common = {name for parent in options.__mro__ if parent.__module__ == "agent.options" for name in _names(parent)}
+    in_order = sorted(fields_of(options).items(), key=lambda item: (not item[1].required, item[0] in common))
+    for name, field in in_order:
+        cells = (f"`{name}`", _cell(expected(field.type)), _default(field), _cell(_description(field.type)))
+        yield f"| {' | '.join(cells)} |"
         nested = _struct_in(field.type)
         if nested is not None:
             inner.append((name, nested))
@@ -69,6 +72,11 @@ def _options(options: type[Any]) -> Iterator[str]:
         yield f"Each table of `{name}`:"
         yield ""
         yield from _options(nested)
+
+
+def _names(options: type[Any]) -> Iterator[str]:
+    if is_struct(options) and options is not msgspec.Struct:
+        yield from fields_of(options)
 
 
 def _default(field: msgspec.structs.FieldInfo) -> str:

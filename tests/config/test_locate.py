@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import tomli
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from agent.config.locate import Node, locate
@@ -216,7 +216,10 @@ def test_every_key_that_a_parser_finds_is_located(data: st.DataObject) -> None:
     points(text, locate(text), parsed)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=200, deadline=None)
+@example("a=[}")
+@example("a={]")
+@example("a={b=1 c")
 @given(st.text("ab=[]{}\"'.,#\n \\", max_size=60))
 def test_any_text_is_walked_to_its_end(text: str) -> None:
     assert locate(text).key == (1, 1)
