@@ -20,8 +20,8 @@ class DropOptions(ProcessorOptions, frozen=True, forbid_unknown_fields=True, kw_
         tuple[Text, ...], Meta(description="Log records that contain one of these texts, in this case, are dropped.")
     ] = ()
     regex: Annotated[
-        str | None,
-        Meta(min_length=1, description="Log records in which this Python regular expression is found are dropped."),
+        Text | None,
+        Meta(description="Log records in which this Python regular expression is found are dropped."),
     ] = None
     metrics: Annotated[
         tuple[Text, ...],
