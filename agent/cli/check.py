@@ -98,12 +98,15 @@ def _readable(config: Config, key: str, value: str) -> str:
 
 def _state_fault(state_dir: str) -> str:
     """Why the state directory cannot be used; nothing where it can, or is yet to be made."""
-    path = Path(state_dir)
-    if not path.exists():
+    try:
+        mode = Path(state_dir).stat().st_mode
+    except FileNotFoundError:
         return ""
-    if not path.is_dir():
+    except OSError as error:
+        return f"{state_dir} cannot be used: {(error.strerror or str(error)).lower()}; name another directory"
+    if not stat.S_ISDIR(mode):
         return f"{state_dir} is not a directory; name one that the agent may write to"
-    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+    if not os.access(state_dir, os.R_OK | os.W_OK | os.X_OK):
         return f"{state_dir} cannot be written to by this user; run as its owner, or change the owner"
     return ""
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 ENVIRONMENT = "environment"
 """Stands in the place of a file's name where a variable is at fault."""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(msgspec.Struct, frozen=True):  # declared twenty times faster than a dataclass, and `check` is in a hurry
     """A file with a line and a column (from 1), or a file alone, or a variable of the environment."""
 
     file: str
@@ -24,8 +24,7 @@ class Place:
         return f"{self.file}:{self.line}:{self.column}" if self.line else self.file
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(msgspec.Struct, frozen=True):
     """One thing that is wrong: ``config.toml:14:1: [collect.jurnal] is not a collector; did you mean 'journal'?``
 
     ``line`` and ``column`` count from 1 and are 0 where a whole file, or the environment, is at fault.

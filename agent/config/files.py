@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from agent.config.faults import Fault
 from agent.config.locate import Node, locate
@@ -14,8 +15,7 @@ MOST_FILE_BYTES = 4 << 20
 """A configuration larger than this is a mistake (a log file, a device), and is not read to its end."""
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+class Document(msgspec.Struct, frozen=True):
     """One file that parses: ``file`` as it is shown, what it says, and where each key of it stands."""
 
     file: str

@@ -8,9 +8,10 @@ environment ───────────┘
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
 
 from agent.config.catalogue import BUILT_IN, SINGLE, Catalogue
 from agent.config.convert import convert
@@ -53,7 +54,9 @@ def load(
     faults += gathered.faults + loading.faults
     if faults:
         ordered = in_file_order(faults, [shown(each) for each in paths])
-        raise ConfigError([replace(fault, message=loading.secrets.mask(fault.message)) for fault in ordered])
+        raise ConfigError(
+            [msgspec.structs.replace(fault, message=loading.secrets.mask(fault.message)) for fault in ordered]
+        )
     return config
 
 

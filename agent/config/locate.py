@@ -17,7 +17,6 @@ import re
 from bisect import bisect_right
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 
 import tomli
 
@@ -73,12 +72,8 @@ def locate(text: str) -> Node:
     return _Scan(text.replace("\r\n", "\n")).document()
 
 
-@dataclass(slots=True)
-class _Open:
-    """An array or inline table whose end has not come yet."""
-
-    node: Node
-    closing: str
+_Open = tuple[Node, str]
+"""An array or inline table whose end has not come yet, and the bracket that ends it."""
 
 
 class _Scan:
@@ -143,7 +138,7 @@ class _Scan:
         first = self.text[self.at : self.at + 1]
         if first in ("[", "{"):
             self.at += 1
-            return _Open(node, "]" if first == "[" else "}")
+            return node, "]" if first == "[" else "}"
         start = self.at
         self._skip(_SCALAR)
         self.at = max(self.at, start + 1)  # what is no value is stepped over too: every turn moves on
@@ -155,16 +150,17 @@ class _Scan:
         if self.text.startswith(",", self.at):
             self.at += 1
             self._skip(_BLANK)
-        if self.at < len(self.text) and self.text[self.at] != inside.closing:
+        if self.at < len(self.text) and self.text[self.at] != inside[1]:
             return False
         self.at += 1
         return True
 
     def _next(self, inside: _Open) -> Node:
-        if inside.closing == "}":
-            return self._key_of(inside.node)
-        inside.node.length += 1
-        return _grow(inside.node, inside.node.length - 1, self._point(), self._point())
+        node, closing = inside
+        if closing == "}":
+            return self._key_of(node)
+        node.length += 1
+        return _grow(node, node.length - 1, self._point(), self._point())
 
     def _keys(self) -> list[tuple[str, Point]]:
         """The parts of a dotted key, each with its point; ends before the ``=`` or ``]``."""

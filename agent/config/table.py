@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from agent.config.faults import Fault, Place, fault_at
 from agent.config.locate import Node, Step
@@ -16,8 +17,7 @@ LEAST_HIDDEN = 8
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(msgspec.Struct, frozen=True):
     """Where one key or table was written: in a file, or in a variable of the environment."""
 
     file: str
@@ -42,8 +42,7 @@ class Written:
         return Place(self.file, line, column)
 
 
-@dataclass(slots=True)
-class Table:
+class Table(msgspec.Struct):
     """One table of the configuration with where each part of it was written.
 
     ``label`` is its name as the operator writes it (``collect.file.nginx``). ``keys`` holds, by path, what was
@@ -53,10 +52,10 @@ class Table:
 
     label: str
     written: Written
-    values: dict[str, object] = field(default_factory=dict)
-    keys: dict[tuple[Step, ...], Written] = field(default_factory=dict)
-    expanded: dict[str, str] = field(default_factory=dict)
-    broken: set[Step] = field(default_factory=set)
+    values: dict[str, object] = msgspec.field(default_factory=dict)
+    keys: dict[tuple[Step, ...], Written] = msgspec.field(default_factory=dict)
+    expanded: dict[str, str] = msgspec.field(default_factory=dict)
+    broken: set[Step] = msgspec.field(default_factory=set)
 
     def place(self, path: Sequence[Step] = (), *, of_value: bool = False) -> Place:
         """Where ``path`` was written; the whole table when empty."""

@@ -108,6 +108,15 @@ def test_a_state_directory_that_is_a_file_is_a_fault(tmp_path: Path, capsys: pyt
     )
 
 
+def test_a_state_directory_below_a_file_is_a_fault(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    assert main(["check", write(f'[agent]\nstate_dir = "{tmp_path}/file/state"\n')]) == 78
+    assert capsys.readouterr().err == (
+        f"config.toml:2:1: [agent] state_dir: {tmp_path}/file/state cannot be used: not a directory; "
+        "name another directory\n"
+    )
+
+
 def test_a_state_directory_one_may_not_write_to_is_a_fault(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -193,14 +202,15 @@ def test_a_reader_that_leaves_early_gets_no_traceback() -> None:
     assert (done.returncode, done.stderr) == (1, "")
 
 
-HEAVY = ("aiohttp", "ssl", "sqlite3", "prometheus_client", "hyperscan", "google.protobuf", "difflib", "json.tool")
+HEAVY = ("aiohttp", "sqlite3", "prometheus_client", "hyperscan", "google.protobuf", "difflib", "json.tool")
 
 
 def test_check_imports_nothing_heavy_and_no_other_command() -> None:
     write(LOKI)
     code = (
-        "import sys; from agent.cli.main import main; status = main(['check', 'config.toml']);"
-        f"heavy = [m for m in {HEAVY!r} if m in sys.modules];"
+        "import sys; before = set(sys.modules); from agent.cli.main import main;"
+        "status = main(['check', 'config.toml']);"
+        f"heavy = [m for m in {HEAVY!r} if m in set(sys.modules) - before];"
         "others = {m for m in sys.modules if m.startswith('agent.cli.')} - {'agent.cli.main', 'agent.cli.check'};"
         "print(status, heavy, sorted(others))"
     )

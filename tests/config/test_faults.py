@@ -206,6 +206,21 @@ def test_what_an_unreadable_file_may_hold_is_not_said_to_be_missing(tmp_path: Pa
     assert said == ["config.toml:1:14: expected ']' at the end of a table declaration"]
 
 
+def test_a_type_that_does_not_exist_is_told_wherever_it_stands(tmp_path: Path) -> None:
+    assert faults(tmp_path, "[collect.fil]\n", a="[collect.fil]\n") == [
+        "config.toml:1:1: [collect.fil] is not a collector; did you mean 'file'?",
+        "config.d/a.toml:1:1: [collect.fil] is not a collector; did you mean 'file'?",
+    ]
+
+
+def test_drop_ins_that_cannot_be_listed_are_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", refuse)  # root may list anything
+    assert faults(tmp_path, "") == ["config.d: cannot be listed: permission denied"]
+
+
 def test_no_main_file_is_a_fault(tmp_path: Path) -> None:
     from agent.config.load import load
     from agent.errors import ConfigError
