@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import cached_property
 from operator import itemgetter
 from typing import Any
 
 SLICE_BYTES = 32 * 1024
 """A regular expression over this much text, with a match in every line, keeps the interpreter lock under 2 ms."""
-BYTES_PER_HIT = 4 * 1024
+BYTES_PER_HIT = 1 * 1024
 """More matches than one in so many bytes and the block is worked through slice by slice instead of line by line."""
 LEAST_HITS = 16
 
@@ -36,17 +37,13 @@ class Anchors:
     """
 
     def __init__(self, expressions: Sequence[bytes], *, exact: bool = False) -> None:
-        self._everywhere: Callable[..., Any] | None = None
-        self._once: Callable[..., Any] | None = None
-        if expressions:
-            self._everywhere = _scan(expressions, exact=exact, once=False)
-            self._once = _scan(expressions, exact=exact, once=True)
+        self._expressions = expressions
+        self._exact = exact
+        self._everywhere = _scan(expressions, exact=exact, once=False) if expressions else _nothing
 
     def hits(self, block: bytes) -> list[Hit] | None:
         """Every match in order of its end, or None when there are too many to be handled one by one."""
         found: list[Hit] = []
-        if self._everywhere is None:
-            return found
         most = LEAST_HITS + len(block) // BYTES_PER_HIT
 
         def take(anchor: int, _start: int, end: int, _flags: int, _context: object) -> bool:
@@ -62,9 +59,17 @@ class Anchors:
     def present(self, text: bytes) -> set[int]:
         """The anchors that match anywhere in ``text``."""
         found: set[int] = set()
-        if self._once is not None:
-            self._once(text, match_event_handler=lambda anchor, *_: found.add(anchor))
+        self._once(text, match_event_handler=lambda anchor, *_: found.add(anchor))
         return found
+
+    @cached_property
+    def _once(self) -> Callable[..., Any]:
+        """Compiled when a block has first very many matches: 20 ms that most never need."""
+        return _scan(self._expressions, exact=self._exact, once=True) if self._expressions else _nothing
+
+
+def _nothing(_block: bytes, match_event_handler: Callable[..., Any]) -> None:
+    """The scan for no anchors."""
 
 
 def _scan(expressions: Sequence[bytes], *, exact: bool, once: bool) -> Callable[..., Any]:

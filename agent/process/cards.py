@@ -56,7 +56,7 @@ def _end_of_card(run: bytes, groups: list[tuple[int, int]], first: int) -> int:
     """Where the longest card number ends that begins with this group, or 0."""
     length = longest = 0
     begin = past = groups[first][0]
-    for start, end in groups[first:]:
+    for start, end in groups[first : first + LENGTHS[-1]]:
         length += end - start
         if length > LENGTHS[-1] or start - past > 1:
             break

@@ -85,17 +85,19 @@ def remove_keys(text: bytes, before: OpenKey, bounds: Bounds, *, marked: bool = 
     until = len(joined) if marked else len(before.tail) + _LONGEST_MARKER_BYTES
     kept: list[bytes] = []
     position = began = unended = 0
+    body = len(joined) - len(text)
     key = before if before.inside else None
     while True:
-        start = body = position
+        start = from_ = position
         if key is None:
             marker = _first(_BEGIN, joined, position, until)
             if marker is None:
                 break
-            start, body = marker.span()
+            start, from_ = marker.span()
+            body = from_
             began += 1
             key = OpenKey(inside=True)
-        stop, ended = _end_of_key(joined, body, bounds.lines - key.lines, bounds.size_bytes - key.size_bytes)
+        stop, ended = _end_of_key(joined, from_, body, bounds.lines - key.lines, bounds.size_bytes - key.size_bytes)
         kept += joined[position:start], REDACTED, (b"\n" + REDACTED) * joined.count(b"\n", start, stop)
         position = stop
         if not ended and stop == len(joined) - 1:
@@ -111,9 +113,12 @@ def remove_keys(text: bytes, before: OpenKey, bounds: Bounds, *, marked: bool = 
     return Removal(_without_first(b"".join(kept), before.tail), after, began, unended)
 
 
-def _end_of_key(text: bytes, body: int, lines_left: int, bytes_left: int) -> tuple[int, bool]:
-    """Where the key whose body begins at ``body`` stops, never behind the text's last ``\\n``, and whether it ended."""
-    marker = _END.search(text, body, body + bytes_left)
+def _end_of_key(text: bytes, from_: int, body: int, lines_left: int, bytes_left: int) -> tuple[int, bool]:
+    """Where a key stops, never behind the text's last ``\\n``, and whether with its END, looked for from ``from_``.
+
+    What has not been counted of it begins at ``body``.
+    """
+    marker = _END.search(text, from_, body + bytes_left)
     stop = marker.end() if marker else min(body + bytes_left, len(text) - 1)
     if text.count(b"\n", body, stop) > lines_left:
         stop = body - 1
