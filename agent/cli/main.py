@@ -107,9 +107,9 @@ def _unknown(name: str) -> str:
     from difflib import get_close_matches
 
     near = get_close_matches(name, COMMANDS, n=1)
-    noun = "option" if name.startswith("-") else "command"
+    noun = "an option" if name.startswith("-") else "a command"
     known = f"did you mean '{near[0]}'?" if near else f"the commands are {', '.join(COMMANDS)}"
-    return f"'{name}' is not a {noun}; {known}"
+    return f"'{name}' is not {noun}; {known}"
 
 
 def _sentence(summary: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from hypothesis import strategies as st
 from agent.config.catalogue import Catalogue
 from agent.config.expand import ExpandError, expand
 from agent.config.load import load
+from agent.config.show import toml_text
+from agent.errors import ConfigError
 from agent.secrets import Secrets
 from tests.config.fake_catalogue import CATALOGUE, LokiOptions, component, faults, loaded
 
@@ -115,6 +118,57 @@ def test_two_components_configured_alike_are_equal_wherever_that_was_written(tmp
     first = loaded(tmp_path, LOKI).export
     assert loaded(tmp_path, "\n\n" + LOKI.replace(" = ", "=")).export == first
     assert loaded(tmp_path, LOKI.replace("//a", "//b")).export != first
+
+
+WORDS = st.sampled_from(
+    [
+        "agent",
+        "spool",
+        "serve",
+        "collect",
+        "process",
+        "export",
+        "file",
+        "journal",
+        "redact",
+        "drop",
+        "loki",
+        "console",
+        "broken",
+        "paths",
+        "labels",
+        "headers",
+        "patterns",
+        "from",
+        "url",
+        "token",
+        "pin",
+        "max_bytes",
+        "x",
+        "a.b",
+        "",
+    ]
+)
+VALUES = st.recursive(
+    st.booleans()
+    | st.integers(-5, 1 << 40)
+    | st.floats(allow_nan=False)
+    | st.sampled_from(["", "file", "${X}", "${", "http://u:p@h"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.dictionaries(WORDS, st.dictionaries(WORDS, st.dictionaries(WORDS, VALUES, max_size=4) | VALUES, max_size=4)))
+def test_whatever_a_document_says_it_is_read_and_every_fault_has_a_place(tree: dict[str, object]) -> None:
+    text = "".join(f"{toml_text({key: value})[1:-1].strip()}\n" for key, value in tree.items())
+    with tempfile.TemporaryDirectory() as folder:
+        main = Path(folder, "config.toml")
+        main.write_text(text)
+        with pytest.raises(ConfigError) as raised:
+            load(main, {"TELEMETRY_AGENT__SPOOL__MAX_BYTES": "x"}, None, CATALOGUE)
+    assert all(fault.line or fault.file == "environment" for fault in raised.value.faults)  # type: ignore[attr-defined]
 
 
 # the environment in strings
