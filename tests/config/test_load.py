@@ -120,35 +120,10 @@ def test_two_components_configured_alike_are_equal_wherever_that_was_written(tmp
     assert loaded(tmp_path, LOKI.replace("//a", "//b")).export != first
 
 
-WORDS = st.sampled_from(
-    [
-        "agent",
-        "spool",
-        "serve",
-        "collect",
-        "process",
-        "export",
-        "file",
-        "journal",
-        "redact",
-        "drop",
-        "loki",
-        "console",
-        "broken",
-        "paths",
-        "labels",
-        "headers",
-        "patterns",
-        "from",
-        "url",
-        "token",
-        "pin",
-        "max_bytes",
-        "x",
-        "a.b",
-        "",
-    ]
-)
+OUTER = ["agent", "spool", "serve", "collect", "process", "export"]
+TYPES = ["file", "journal", "redact", "drop", "loki", "console", "broken"]
+KEYS = ["paths", "labels", "headers", "patterns", "from", "url", "token", "pin", "max_bytes"]
+WORDS = st.sampled_from([*OUTER, *TYPES, *KEYS, "x", "a.b", ""])
 VALUES = st.recursive(
     st.booleans()
     | st.integers(-5, 1 << 40)

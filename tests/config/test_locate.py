@@ -95,7 +95,7 @@ def quoted(text: str) -> str:
 
 
 def multi_line(text: str) -> str:
-    return '"""' + text.replace("\\", "\\\\").replace('"""', '""\\"').removesuffix('"') + '"""'
+    return '"""' + text.replace("\\", "\\\\").replace('"""', '""\\"') + '"""'
 
 
 KEYS = st.text(min_size=1, max_size=6) | st.sampled_from(
