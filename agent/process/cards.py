@@ -37,8 +37,8 @@ def is_card(digits: bytes) -> bool:
 def cards_in(run: bytes) -> list[tuple[int, int]]:
     """Start and end of each card number in ``run``, which is made of digits, spaces and dashes.
 
-    A number begins and ends with a group of digits and has a single space or dash between groups. A letter may follow
-    the run; then its last group is a part of some word.
+    A number begins and ends with a group of digits and has a single space or dash between groups; all issuers print
+    four digits or more in the first. A letter may follow the run; then its last group is a part of some word.
     """
     groups = [found.span() for found in _GROUP.finditer(run)]
     if run[-1:].isalpha() or run.endswith(b"_"):

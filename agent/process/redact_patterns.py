@@ -85,14 +85,14 @@ RULES: Final[tuple[Rule, ...]] = (
     *_keyed("key_value"),
     Rule(
         "bearer",
-        (rb"bearer ", rb"bearer\t"),
+        (rb"bearer ", rb"bearer\x09"),
         # a word of prose after "bearer" is short and has no digit
         rb"bearer[ \t]+(?P<secret>(?=[a-z._~+/=-]{0,15}[0-9])[a-z0-9._~+/=-]{6,}+|[a-z._~+/=-]{16}[a-z0-9._~+/=-]*+)",
         folded=True,
     ),
     Rule(
         "basic",
-        (rb"basic ", rb"basic\t"),
+        (rb"basic ", rb"basic\x09"),
         rb"(?:Basic|basic|BASIC)[ \t]+(?P<secret>(?=[A-Za-z]?+[a-z]{0,40}[A-Z0-9+/=])[A-Za-z0-9+/]{7,}+={0,2}+)",
     ),
     Rule(
@@ -134,9 +134,9 @@ RULES: Final[tuple[Rule, ...]] = (
     ),
     Rule(
         "credit_card",
-        # the issuers' first digits, and no year of this century: many a line begins with a date
-        tuple(start + rb"(?:[3-6][0-9 -]|2[2-7 -])[0-9 -]{11}" for start in (rb"^", rb"[^0-9]")),
-        rb"(?P<secret>[2-6](?=[\d -]{12})(?<![\w+].)(?<!\d\..)[\d -]++(?:(?<=\d)[A-Za-z_])?+)",
+        # the issuers' first digits, and no year of this century, as many a line begins with a date
+        tuple(start + rb"(?:[3-6]\d|2[2-7])\d\d[0-9 -]{9}" for start in (rb"^", rb"\D")),
+        rb"(?P<secret>[2-6](?=\d{3}[\d -]{9})(?<![\w+].)(?<!\d\..)[\d -]++(?:(?<=\d)[A-Za-z_])?+)",
         within=cards_in,
     ),
 )
