@@ -7,7 +7,7 @@ faults or cannot be read by this user.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from agent.host import Host
 
 Key = Literal["state_dir", "run_dir"]
+T = TypeVar("T")
 
 
 def host_of(config: Path, environ: Mapping[str, str]) -> Host:
@@ -33,7 +34,7 @@ def directory(config: Path, environ: Mapping[str, str], key: Key) -> Path:
     from agent.options import AgentOptions
 
     default: str = getattr(AgentOptions(), key)
-    found = environ.get(f"TELEMETRY_AGENT__AGENT__{key.upper()}") or _written(config, key) or default
+    found = environ.get(f"TELEMETRY_AGENT__AGENT__{key.upper()}") or _written(config, "agent", key, str) or default
     if "${" in found:
         from agent.config.load import load
 
@@ -41,18 +42,26 @@ def directory(config: Path, environ: Mapping[str, str], key: Key) -> Path:
     return Path(found)
 
 
-def _written(config: Path, key: Key) -> str | None:
-    """The last ``[agent]`` value of the file and of those in ``config.d`` beside it; None where there is none."""
+def spool_max_bytes(config: Path, environ: Mapping[str, str]) -> int:
+    """``[spool] max_bytes``, or its default where it is not written or is no number."""
+    from agent.spool.schema import SpoolOptions
+
+    given = environ.get("TELEMETRY_AGENT__SPOOL__MAX_BYTES", "")
+    return int(given) if given.isdecimal() else _written(config, "spool", "max_bytes", int) or SpoolOptions().max_bytes
+
+
+def _written(config: Path, section: str, key: str, kind: type[T]) -> T | None:
+    """The last value of that kind in the file and in those in ``config.d`` beside it; None where there is none."""
     import tomli
 
-    found = None
+    found: T | None = None
     dropped_in = (path for path in config.parent.glob("config.d/*.toml") if not path.name.startswith("."))
     for path in (config, *sorted(dropped_in)):
         try:
             tables = tomli.loads(path.read_text("utf-8-sig"))
         except (OSError, ValueError):
             continue
-        agent = tables.get("agent")
-        value = agent.get(key) if isinstance(agent, dict) else None
-        found = value if isinstance(value, str) else found
+        table = tables.get(section)
+        value = table.get(key) if isinstance(table, dict) else None
+        found = value if isinstance(value, kind) else found
     return found

@@ -6,10 +6,10 @@ It reads the spool itself, so it answers the same whether the agent runs or not.
 
 from __future__ import annotations
 
-import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+
+from agent.cli.printing import cut, print_json
 
 if TYPE_CHECKING:
     import argparse
@@ -37,14 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints the ledger as of the last commit and returns the exit status."""
-    from agent.cli.directories import host_of
-    from agent.spool.inspection import SpoolUnreadable, opened
-    from agent.supervise.instance import seems_free
+    from agent.cli.spool_reading import reading
+    from agent.spool.inspection import SpoolUnreadable
 
     show = _checked if arguments.check else _shown
-    host = host_of(Path(arguments.config), os.environ)
     try:
-        with opened(host.spool_dir, lambda: seems_free(host.state_dir)) as connection:
+        with reading(arguments) as (connection, _):
             return show(connection, as_json=arguments.json)
     except SpoolUnreadable as error:
         print(f"telemetry-agent: {error}", file=sys.stderr)
@@ -56,7 +54,7 @@ def _shown(connection: sqlite3.Connection, *, as_json: bool) -> int:
 
     balances, unrouted = standing(connection)
     if as_json:
-        _print_json({"lanes": {balance.lane: balance.document() for balance in balances}})
+        print_json({"lanes": {balance.lane: balance.document() for balance in balances}})
     else:
         print("\n".join(table(balances, unrouted)))
     return HOLDS
@@ -71,7 +69,7 @@ def _checked(connection: sqlite3.Connection, *, as_json: bool) -> int:
     untrusted = list(islice(untrusted_headers(connection), MOST_BATCHES))
     holds = counted.holds and not untrusted
     if as_json:
-        _print_json(check_document(counted, untrusted))
+        print_json(check_document(counted, untrusted))
     else:
         print("\n".join([*verdict(counted, untrusted), *([] if holds else ["", MEND])]))
     return HOLDS if holds else BROKEN
@@ -87,7 +85,7 @@ def table(balances: Sequence[Balance], unrouted: dict[str, int]) -> Iterator[str
     for balance in balances:
         rejected, dropped = sum(balance.rejected.values()), sum(balance.dropped.values())
         numbers = (balance.read, balance.delivered, rejected, dropped, balance.waiting)
-        yield f"{_cut(balance.lane, NAME_COLUMNS):{NAME_COLUMNS}}" + "".join(f"{number:>14,}" for number in numbers)
+        yield f"{cut(balance.lane, NAME_COLUMNS):{NAME_COLUMNS}}" + "".join(f"{number:>14,}" for number in numbers)
         if balance.orphaned:
             yield "  orphaned: no longer configured; 'telemetry-agent spool retire' lets go of what waits"
         yield from _reasons("rejected", balance.rejected)
@@ -96,13 +94,13 @@ def table(balances: Sequence[Balance], unrouted: dict[str, int]) -> Iterator[str
         yield "no lanes: no destination has been configured yet"
     if unrouted:
         yield from ("", "UNROUTED (no destination takes them)")
-        yield from (f"  {_cut(flow, 40):40} {records:>14,}" for flow, records in sorted(unrouted.items()))
+        yield from (f"  {cut(flow, 40):40} {records:>14,}" for flow, records in sorted(unrouted.items()))
 
 
 def verdict(counted: Recount, untrusted: Sequence[str]) -> Iterator[str]:
     """A line a lane; for a broken one each number and the difference, by source too."""
     for account in counted.accounts:
-        yield f"{_cut(account.balance.lane, 60)}: {'holds' if account.holds else 'BROKEN'}: {_sum(account.balance)}"
+        yield f"{cut(account.balance.lane, 60)}: {'holds' if account.holds else 'BROKEN'}: {_sum(account.balance)}"
         yield from _differences(account)
     if not counted.accounts:
         yield "holds: no lane has ever been configured, so there is nothing to account for"
@@ -126,7 +124,7 @@ def _differences(account: Account) -> Iterator[str]:
         yield f"  {_missing(account.balance.missing)}"
     for line in account.broken_sources:
         yield (
-            f"  source {_cut(line.source, 40)}: {line.read:,} read ≠ {line.delivered:,} delivered + {line.rejected:,} "
+            f"  source {cut(line.source, 40)}: {line.read:,} read ≠ {line.delivered:,} delivered + {line.rejected:,} "
             f"rejected + {line.dropped:,} dropped + {line.waiting:,} waiting: {_missing(line.missing)}"
         )
     if account.waiting_by_index != account.balance.waiting:
@@ -146,15 +144,7 @@ def _reasons(outcome: str, reasons: Any) -> Iterator[str]:
     if reasons:
         most = sorted(reasons.items(), key=lambda item: -item[1])
         more = f" · and {len(most) - MOST_REASONS} more reasons" if len(most) > MOST_REASONS else ""
-        yield f"  {outcome}: " + " · ".join(f"{_cut(why, 40)} {n:,}" for why, n in most[:MOST_REASONS]) + more
-
-
-def _cut(text: str, width: int) -> str:
-    """One line of printable characters, no wider than ``width``: names come from outside."""
-    from agent.wire.ownline import escaped
-
-    line = escaped(text)
-    return line if len(line) <= width else line[: width - 1] + "…"
+        yield f"  {outcome}: " + " · ".join(f"{cut(why, 40)} {n:,}" for why, n in most[:MOST_REASONS]) + more
 
 
 # What programs read
@@ -179,9 +169,3 @@ def _difference(account: Account) -> dict[str, Any]:
         "sources": {line.source: line.missing for line in account.broken_sources},
         "waiting_by_index": account.waiting_by_index,
     }
-
-
-def _print_json(document: dict[str, Any]) -> None:
-    import msgspec
-
-    print(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())

@@ -105,7 +105,7 @@ def read_small(connection: sqlite3.Connection) -> Small:
 
 
 def _connected(path: Path, nobody_has_it: Callable[[], bool]) -> sqlite3.Connection:
-    _must_be_there(path)
+    must_be_there(path)
     try:
         return _tried(path, "mode=ro")
     except sqlite3.Error as error:
@@ -132,7 +132,8 @@ def _tried(path: Path, how: str) -> sqlite3.Connection:
     return connection
 
 
-def _must_be_there(path: Path) -> None:
+def must_be_there(path: Path) -> None:
+    """Raises SpoolUnreadable where there is no database at ``path``."""
     try:
         os.stat(path)
     except FileNotFoundError:
