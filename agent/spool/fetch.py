@@ -13,7 +13,7 @@ from agent.batch import Batch, Origin
 from agent.errors import SpoolDamaged
 from agent.spool import ledger as law
 from agent.spool.records import Row, Stored
-from agent.spool.schema import seal
+from agent.spool.schema import COLUMNS, seal
 from agent.wire import spooled
 from agent.wire.entries import Entries
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROWS = 64
-COLUMNS = "id, route, signal, source, records, bytes, first_time_ns, origin_key, origin_start, origin_end, seal"
 
 
 def fetch(connection: sqlite3.Connection, lane: int, after: int, max_bytes: int, max_rows: int = ROWS) -> list[Stored]:

@@ -9,10 +9,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from agent.errors import SpoolDamaged
 from agent.spool import ledger as law
 from agent.spool.inspection import Small, one_moment, read_small
 from agent.spool.records import Lane
+from agent.spool.schema import COLUMNS, seal
 
 PAGE_ROWS: Final = 1000
 
@@ -47,8 +47,6 @@ def damaged_directories(directory: Path) -> list[Path]:
 
 def batches(connection: sqlite3.Connection, lane: str | None, after: int, most: int) -> list[dict[str, Any]]:
     """Header rows beyond id ``after`` that ``lane``, or any, has yet to pass; a page of them a read transaction."""
-    from agent.spool.fetch import COLUMNS
-
     query = f"SELECT {COLUMNS} FROM batch NOT INDEXED WHERE id > ? ORDER BY id LIMIT {PAGE_ROWS}"  # noqa: S608 - constants
     found: list[dict[str, Any]] = []
     while len(found) < most:
@@ -66,14 +64,8 @@ def batches(connection: sqlite3.Connection, lane: str | None, after: int, most: 
 
 
 def _batch(fields: tuple[Any, ...], lanes: list[str]) -> dict[str, Any]:
-    from agent.spool.fetch import to_row
-
     keys = ("id", "route", "signal", "source", "records", "bytes", "first_time_ns")
-    try:
-        to_row(fields)
-        sealed = True
-    except SpoolDamaged:
-        sealed = False
+    sealed = seal(*fields[:-1]) == fields[-1]
     origin = None if fields[7] is None else list(fields[7:10])
     return {**dict(zip(keys, fields, strict=False)), "origin": origin, "waited_for_by": lanes, "sealed": sealed}
 

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
-from agent.errors import SpoolDamaged
 from agent.spool import ledger as law
 from agent.spool.inspection import Small, one_moment, read_small
 from agent.spool.ledger import Balance
 from agent.spool.records import DELIVERED, DROPPED, READ, REJECTED, Lane, Waiting
+from agent.spool.schema import COLUMNS, seal
 
 LAST_ID: Final = (1 << 63) - 1
 PAGE_ROWS: Final = 4096
@@ -100,16 +100,12 @@ def recount(connection: sqlite3.Connection) -> Recount:
 
 def untrusted_headers(connection: sqlite3.Connection) -> Iterator[str]:
     """What is wrong with each header row that does not match its seal; a page of rows a read transaction."""
-    from agent.spool.fetch import COLUMNS, to_row
-
     after = 0
     query = f"SELECT {COLUMNS} FROM batch NOT INDEXED WHERE id > ? ORDER BY id LIMIT {PAGE_ROWS}"  # noqa: S608 - constants
     while page := connection.execute(query, (after,)).fetchall():
-        for fields in page:
-            try:
-                to_row(fields)
-            except SpoolDamaged as error:
-                yield str(error)
+        for *fields, sealed in page:
+            if seal(*fields) != sealed:
+                yield f"batch {fields[0]} does not match its seal"
         after = page[-1][0]
 
 

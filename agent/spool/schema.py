@@ -92,6 +92,9 @@ SMALL = {
 }
 """The small tables. Each row also carries the number of the commit that wrote it, and a seal over all of it."""
 
+COLUMNS = "id, route, signal, source, records, bytes, first_time_ns, origin_key, origin_start, origin_end, seal"
+"""A header row of ``batch``, its seal last."""
+
 
 def seal(*fields: object) -> int:
     """A CRC-32 over the fields of a row: SQLite does not notice a flipped bit inside a cell."""

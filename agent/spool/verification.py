@@ -19,11 +19,12 @@ from typing import Any, Final
 import msgspec
 
 from agent.errors import SpoolDamaged
-from agent.spool.fetch import COLUMNS, to_row
+from agent.spool.fetch import to_row
 from agent.spool.inspection import Small, one_moment, read_small
 from agent.spool.listing import waited_for_by
 from agent.spool.records import Row
 from agent.spool.recount import Recount, recount
+from agent.spool.schema import COLUMNS
 from agent.wire import spooled
 
 PAGE_ROWS: Final = 64
