@@ -35,7 +35,7 @@ class FileOptions(SourceOptions, frozen=True, forbid_unknown_fields=True, kw_onl
     ] = 1 << 20
     block_bytes: Annotated[
         int, Meta(ge=4096, le=4 << 20, description="Bytes read from one file before the next one has its turn.")
-    ] = 512 << 10
+    ] = 1 << 20
     poll_seconds: Annotated[
         float,
         Meta(ge=0.05, description="Time between looks at all files, where inotify tells nothing, and beside it."),
