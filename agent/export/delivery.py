@@ -4,33 +4,48 @@ accepted            → delivered, except what the receipt names
 TooLarge            → in halves; one record too large alone is rejected
 Reject with poison  → the named records are rejected, the rest is sent again
 Reject without      → in halves, until what is refused stands alone; that is rejected
+Fault, time and     → as Reject without: one record that breaks a destination's code must not stop its lane for ever
+time again
 Retry, Hold         → raised: nothing of the unit is decided yet, and all of it will be sent again
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from agent.batch import Batch
 from agent.contract import Receipt
-from agent.errors import Hold, Refusal, Reject, TooLarge
-from agent.wire.entries import Sendable, in_lines
+from agent.errors import Hold, Refusal, Reject, Retry, TooLarge
 
-Attempt = Callable[[Sequence[Sendable]], Awaitable[Receipt]]
+Attempt = Callable[[Sequence[Batch]], Awaitable[Receipt]]
+
+
+class Fault(Retry):
+    """The destination's own code failed: it raised what no destination may raise."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__("failed", f"{type(error).__name__}: {error}", answered=False)
+        self.records_fault = not isinstance(error, OSError)  # nor TimeoutError, which is one: not what was sent
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of a unit: rejected records by place of their batch, and the records themselves."""
+    """What became of a unit: rejected records by place of their batch, and the records themselves.
+
+    Records that a receipt names as rejected are counted and not in ``refused``: which ones they are is not said.
+    """
 
     rejected: dict[int, Counter[str]] = field(default_factory=dict)
     refused: list[tuple[Batch, str, str]] = field(default_factory=list)
+    details: dict[str, str] = field(default_factory=dict)
     delivered_bytes: int = 0
 
-    def reject(self, place: int, reason: str, records: int) -> None:
+    def reject(self, place: int, reason: str, records: int, detail: str = "") -> None:
+        """Counts records as rejected; the first detail of a reason is kept."""
         self.rejected.setdefault(place, Counter())[reason] += records
+        self.details.setdefault(reason, detail)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,78 +53,122 @@ class Piece:
     """A batch of the unit, or a part of one; ``place`` says which."""
 
     place: int
-    batch: Sendable
+    batch: Batch
 
 
 class Delivery:
-    """One unit on its way. ``refused_whole`` is asked after each such answer whether to hold instead of going on."""
+    """One unit on its way. ``refused_whole`` is asked after each such answer whether to hold instead of going on.
 
-    def __init__(self, attempt: Attempt, refused_whole: Callable[[], bool]) -> None:
+    ``isolate`` says that the destination's code has failed on this unit before, again and again.
+    """
+
+    def __init__(self, attempt: Attempt, refused_whole: Callable[[], bool], *, isolate: bool = False) -> None:
         self._attempt = attempt
         self._refused_whole = refused_whole
+        self._isolate = isolate
         self.outcome = Outcome()
 
-    async def deliver(self, batches: Sequence[Sendable]) -> Outcome:
+    async def deliver(self, batches: Sequence[Batch]) -> Outcome:
         """Returns when every record is decided. Raises Retry or Hold."""
-        await self._send([Piece(place, batch) for place, batch in enumerate(batches) if batch.count])
+        requests = [[Piece(place, batch) for place, batch in enumerate(batches) if batch.count]]
+        while requests:
+            if pieces := requests.pop():
+                requests += reversed(await self._send(pieces))
         return self.outcome
 
-    async def _send(self, pieces: list[Piece]) -> None:
-        if not pieces:
-            return
+    async def _send(self, pieces: list[Piece]) -> list[list[Piece]]:
+        """One request; what has to be sent after it, in order."""
         try:
             receipt = await self._attempt([piece.batch for piece in pieces])
         except TooLarge as refusal:
-            await self._split(pieces, refusal)
+            return self._too_large(pieces, refusal)
         except Reject as refusal:
-            await self._sort_out(pieces, refusal)
-        else:
-            self._accept(pieces, receipt)
+            return self._sort_out(pieces, refusal)
+        except Fault as fault:
+            if not (self._isolate and fault.records_fault):
+                raise
+            return self._sort_out(pieces, Reject(fault.reason, fault.detail))
+        self._accept(pieces, receipt)
+        return []
 
     def _accept(self, pieces: list[Piece], receipt: Receipt) -> None:
         self.outcome.delivered_bytes += sum(piece.batch.size_bytes for piece in pieces)
-        places = [piece.place for piece in pieces for _ in range(piece.batch.count)] if receipt.rejected else []
-        for rejection in receipt.rejected:  # which ones is not said: the last of the request stand for them
-            for _ in range(min(rejection.records, len(places))):
-                self.outcome.reject(places.pop(), rejection.reason, 1)
-
-    async def _sort_out(self, pieces: list[Piece], refusal: Reject) -> None:
-        if refusal.poison is not None:
-            clean = self._without_poison(pieces, refusal)
-            if sum(piece.batch.count for piece in clean) < sum(piece.batch.count for piece in pieces):
-                await self._send(clean)
-                return
-        if not refusal.blames_records and self._refused_whole():
-            raise Hold(refusal.reason, f"every request is refused: {refusal.detail}")
-        await self._split(pieces, refusal)
-
-    def _without_poison(self, pieces: list[Piece], refusal: Reject) -> list[Piece]:
-        clean = []
+        if not receipt.rejected:
+            return
+        left = {piece.place: 0 for piece in pieces}
         for piece in pieces:
-            batch = in_lines(piece.batch)
-            bad = refusal.poison(batch) if refusal.poison else ()
-            if bad:
-                self._refuse(piece.place, batch.select(sorted(bad)), refusal)
-                poison = set(bad)
-                clean.append(Piece(piece.place, batch.select([i for i in range(batch.count) if i not in poison])))
+            left[piece.place] += piece.batch.count
+        for rejection in receipt.rejected:  # which ones is not said: the last of the request stand for them
+            records = rejection.records
+            for place in reversed(left):
+                taken = min(max(records, 0), left[place])
+                if taken:
+                    self.outcome.reject(place, rejection.reason, taken, rejection.detail)
+                left[place] -= taken
+                records -= taken
+
+    def _too_large(self, pieces: list[Piece], refusal: TooLarge) -> list[list[Piece]]:
+        if sum(piece.batch.count for piece in pieces) == 1:
+            self._hold_if_all_are_refused(refusal)  # a proxy that takes nothing must not empty the spool either
+        return self._halves(pieces, refusal)
+
+    def _sort_out(self, pieces: list[Piece], refusal: Reject) -> list[list[Piece]]:
+        clean = self._without_poison(pieces, refusal)
+        if clean is not None:
+            return [clean]
+        if not refusal.blames_records:
+            self._hold_if_all_are_refused(refusal)
+        return self._halves(pieces, refusal)
+
+    def _hold_if_all_are_refused(self, refusal: Refusal) -> None:
+        if self._refused_whole():
+            raise Hold(refusal.reason, f"every request is refused: {refusal.detail}")
+
+    def _without_poison(self, pieces: list[Piece], refusal: Reject) -> list[Piece] | None:
+        """The pieces without the records that the answer named, which are rejected; None where it named none."""
+        found = [(piece, _named(piece.batch, refusal)) for piece in pieces]
+        if not any(poison for _, poison in found):
+            return None
+        clean = []
+        for piece, poison in found:
+            if poison:
+                self._refuse(piece.place, piece.batch.select(sorted(poison)), refusal)
+                keep = [i for i in range(piece.batch.count) if i not in poison]
+                clean.append(Piece(piece.place, piece.batch.select(keep)))
             else:
                 clean.append(piece)
         return [piece for piece in clean if piece.batch.count]
 
-    async def _split(self, pieces: list[Piece], refusal: Refusal) -> None:
+    def _halves(self, pieces: list[Piece], refusal: Refusal) -> list[list[Piece]]:
         if len(pieces) > 1:
             middle = len(pieces) // 2
-            await self._send(pieces[:middle])
-            await self._send(pieces[middle:])
-            return
+            return [pieces[:middle], pieces[middle:]]
         (piece,) = pieces
         if piece.batch.count == 1:
-            self._refuse(piece.place, in_lines(piece.batch), refusal)
-            return
+            self._refuse(piece.place, piece.batch, refusal)
+            return []
         middle = piece.batch.count // 2
-        await self._send([Piece(piece.place, piece.batch.select(range(middle)))])
-        await self._send([Piece(piece.place, piece.batch.select(range(middle, piece.batch.count)))])
+        return [[part] for part in _parts(piece, (range(middle), range(middle, piece.batch.count)))]
 
     def _refuse(self, place: int, batch: Batch, refusal: Refusal) -> None:
-        self.outcome.reject(place, refusal.reason, batch.count)
+        self.outcome.reject(place, refusal.reason, batch.count, refusal.detail)
         self.outcome.refused.append((batch, refusal.reason, refusal.detail))
+
+
+def judged(batch: Batch, refusal: Refusal) -> bool:
+    """Whether the answer found fault with the records of ``batch``, which shows that it is them alone."""
+    return isinstance(refusal, Reject) and (refusal.blames_records or bool(_named(batch, refusal)))
+
+
+def _named(batch: Batch, refusal: Reject) -> set[int]:
+    """The records of ``batch`` that the answer named. One that cannot be made sense of named none."""
+    if refusal.poison is None:
+        return set()
+    try:
+        return {index for index in refusal.poison(batch) if 0 <= index < batch.count}
+    except Exception:  # noqa: BLE001 - it reads what a server wrote; the unit is halved instead
+        return set()
+
+
+def _parts(piece: Piece, ranges: Iterable[Sequence[int]]) -> list[Piece]:
+    return [Piece(piece.place, piece.batch.select(keep)) for keep in ranges]

@@ -1,7 +1,13 @@
 """This file is the only place that retries: one drain a lane, one request at a time, in the order of the spool.
 
+    ┌→ fetch ─ send batch by batch, or together ─→ acknowledge ─┐
+    │     │              │ Retry            │ Hold              │
+    │   empty         back off, or      wait for a person, ─────┤
+    │   wait for new  the breaker       probe with one record   │
+    └─────┴──────────────┴──────────────────────────────────────┘
+
 What an answer means is the destination's business and arrives as an exception type; what to do about it is decided
-here. Nothing is acknowledged before the destination has confirmed it.
+here. Nothing is acknowledged before the destination has confirmed it, and nothing is in memory while the lane waits.
 """
 
 from __future__ import annotations
@@ -9,20 +15,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Literal, Protocol
 
 from agent.batch import Batch, Origin
 from agent.clock import Clock
-from agent.contract import Destination, Receipt
+from agent.contract import Destination
 from agent.errors import Hold, Refusal, Reject, Retry, TooLarge
-from agent.export.breaker import SLOW_SECONDS
-from agent.export.delivery import Delivery, Outcome
+from agent.export.delivery import Delivery, Fault, Outcome, judged
 from agent.export.lane import LaneState
+from agent.export.request import Requests
 from agent.ownlogs import Repeating, correlated
 from agent.ownmetrics import Meter
-from agent.wire.entries import Sendable, in_lines
 
 log = logging.getLogger("telemetry_agent.export")
 
@@ -31,8 +36,10 @@ PROBE_SECONDS = 300.0
 CAREFUL_AT_START = 256
 """Batches that may have been sent before a crash without their acknowledgement having been committed."""
 
+MOST_FAULTS = 5
+"""Times in a row that a destination's code may fail on a unit before the records it fails on are looked for."""
+
 DAMAGED = "damaged"
-OUTCOMES: dict[type[Refusal], str] = {Retry: "retry", TooLarge: "too_large", Reject: "rejected", Hold: "held"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +52,7 @@ class Parcel:
     id: int
     source: str
     records: int
-    batch: Sendable | None
+    batch: Batch | None
     origin: Origin | None = None
     first_time_ns: int = 0
 
@@ -63,8 +70,19 @@ class Done:
 class Mended:
     """A parcel's batch as it will be sent, and how many of its records are lost."""
 
-    batch: Sendable | None
+    batch: Batch | None
     lost: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Why a lane stopped sending. It keeps nothing of what was to be sent, as an exception's frames would."""
+
+    why: Literal["more", "empty", "failed", "held"]
+    retry_after_seconds: float | None = None
+
+
+MORE, EMPTY, HELD = Pause("more"), Pause("empty"), Pause("held")
 
 
 class Queue(Protocol):
@@ -95,8 +113,7 @@ class Drain:
         self.state = LaneState(name, progress_seconds=clock.monotonic_seconds())
         self.last_try = False
         self._queue = queue
-        self._destination = destination
-        self._takes_entries = getattr(destination, "takes_entries", False)
+        self._requests = Requests(self.state, destination, clock, meter)
         self._clock = clock
         self._meter = meter
         self._heal = heal
@@ -104,8 +121,10 @@ class Drain:
         self._jitter = jitter
         self._after = 0
         self._careful_until: int | None = None
+        self._faults = 0
         self._nudged = asyncio.Event()
         self._troubles = Repeating(log, clock.monotonic_seconds)
+        self._refusals = Repeating(log, clock.monotonic_seconds)
 
     def nudge(self) -> None:
         """Tries again at once: the configuration or a secret has changed, or somebody asked."""
@@ -114,101 +133,70 @@ class Drain:
     async def run(self) -> None:
         """Sends what there is, for ever; once ``last_try`` is set, until nothing is left or one try fails."""
         while True:
-            parcels = await self._queue.fetch(self._after, self._request_bytes)
-            if not parcels:
-                if self.last_try:
-                    return
-                self.state.doing = "idle"
-                await self._queue.wait_for_new()
-            for unit in self._units(parcels):
-                if not await self._pass(unit):
-                    break
-            if self.last_try and self.state.last_error is not None:
+            pause = await (self._turn() if self.state.hold_reason is None else self._probe())
+            if self.last_try and pause is not MORE:
+                self.state.does("idle", self._clock.monotonic_seconds())
                 return
+            await self._rest(pause)
 
-    def _units(self, parcels: list[Parcel]) -> list[list[Parcel]]:
+    # Sending
+
+    async def _turn(self) -> Pause:
+        """Sends what one fetch gives; returns why it stopped."""
+        parcels = await self._queue.fetch(self._after, self._request_bytes)
+        if self._careful_until is None:
+            self._careful_until = parcels[0].id + CAREFUL_AT_START if parcels else 0
+        for unit in self._units(parcels, self._careful_until):
+            with correlated():
+                pause = await self._pass(unit)
+            if pause is not MORE:
+                return pause
+        return MORE if parcels else EMPTY
+
+    @staticmethod
+    def _units(parcels: list[Parcel], careful_until: int) -> list[list[Parcel]]:
         """What goes into one request each: possible repeats alone, everything newer together."""
-        if self._careful_until is None and parcels:
-            self._careful_until = parcels[0].id + CAREFUL_AT_START
-        alone = [[parcel] for parcel in parcels if parcel.id <= (self._careful_until or 0)]
+        alone = [[parcel] for parcel in parcels if parcel.id <= careful_until]
         rest = parcels[len(alone) :]
         return [*alone, rest] if rest else alone
 
-    async def _pass(self, unit: list[Parcel]) -> bool:
-        """Sends a unit once and acknowledges it; False where it must be sent again, after the wait that takes."""
+    async def _pass(self, unit: list[Parcel]) -> Pause:
+        """Sends a unit once and acknowledges it, or returns why all of it must be sent again."""
+        self.state.does("sending", self._clock.monotonic_seconds())
         mended = [await self._mended(parcel) for parcel in unit]
-        await self._wait_for_breaker()
-        delivery = Delivery(self._attempt, self.state.refused_whole)
-        self.state.doing = "sending"
+        self._nudged.clear()
+        isolate = self._faults >= MOST_FAULTS
+        delivery = Delivery(self._requests.send, self.state.refused_whole, isolate=isolate)
         try:
-            with correlated():
-                outcome = await delivery.deliver([part.batch for part in mended if part.batch is not None])
-        except Hold as refusal:
-            self._failed(refusal)
-            await self._hold(refusal, mended)
-        except Retry as refusal:
-            self._failed(refusal)
-            if not refusal.answered or delivery.outcome.delivered_bytes:
-                self._careful_until = max(self._careful_until or 0, unit[-1].id)
-            await self._back_off(refusal)
-        else:
-            self._acknowledge(unit, mended, outcome)
-            return True
-        return False
+            outcome = await delivery.deliver([part.batch for part in mended if part.batch is not None])
+        except (Retry, Hold) as refusal:
+            unseen = isinstance(refusal, Retry) and not refusal.answered
+            if unseen or delivery.outcome.delivered_bytes:
+                self._be_careful(unit[-1].id)
+            return self._failed(refusal)
+        self._faults = 0
+        self._acknowledge(unit, mended, outcome)
+        return MORE
+
+    def _be_careful(self, until: int) -> None:
+        """What may have arrived is sent batch by batch from now on, and never together with what is newer."""
+        self._careful_until = max(self._careful_until or 0, until)
 
     async def _mended(self, parcel: Parcel) -> Mended:
         """The parcel's batch; a damaged one is read again from its source, and what that does not give is lost."""
         if parcel.batch is not None:
-            return Mended(parcel.batch if self._takes_entries else in_lines(parcel.batch), 0)
-        batch = await self._heal(parcel)
+            return Mended(parcel.batch, 0)
+        try:
+            batch = await self._heal(parcel)
+        except Exception as error:  # noqa: BLE001 - a source may fail in any way; then it does not have the batch
+            log.warning("batch %d of %s cannot be read again: %s", parcel.id, parcel.source, error)
+            batch = None
+        self.state.progress_seconds = self._clock.monotonic_seconds()
         if batch is None or not batch.count:
-            self._meter.add("telemetry_agent_spool_damaged_total", 1, ("lost",))
-            log.error("batch %d of %s is damaged: %d records are lost", parcel.id, parcel.source, parcel.records)
             return Mended(None, parcel.records)
-        self._meter.add("telemetry_agent_spool_damaged_total", 1, ("reread",))
         if batch.count > parcel.records:
             batch = batch.select(range(parcel.records))
         return Mended(batch, parcel.records - batch.count)
-
-    # One request
-
-    async def _attempt(self, batches: Sequence[Sendable]) -> Receipt:
-        """One request: counted, timed, and told to the breaker."""
-        began, outcome = self._clock.monotonic_seconds(), "accepted"
-        self.state.breaker.admit()
-        watch = asyncio.create_task(self._watch(), name=f"{self.state.name} watch")
-        try:
-            receipt = await self._destination.send(
-                cast("Sequence[Batch]", batches)
-            )  # in lines, unless it takes entries
-        except Refusal as refusal:
-            outcome = OUTCOMES[type(refusal)]
-            if isinstance(refusal, Retry):
-                self.state.breaker.failed(self._clock.monotonic_seconds())
-            else:
-                self.state.breaker.succeeded(self._clock.monotonic_seconds())
-            raise
-        except Exception as error:  # a fault of ours must not end the lane: it is shown, and tried again
-            outcome = "failed"
-            log.exception("%s: sending failed", self.state.name)
-            self.state.breaker.failed(self._clock.monotonic_seconds())
-            raise Retry("failed", f"{type(error).__name__}: {error}", answered=False) from error
-        finally:
-            watch.cancel()
-            seconds = self._clock.monotonic_seconds() - began
-            self._meter.add("telemetry_agent_export_requests_total", 1, (self.state.name, outcome))
-            self._meter.observe("telemetry_agent_export_duration_seconds", seconds, (self.state.name,))
-        self.state.accepted(self._clock.monotonic_seconds())
-        return receipt
-
-    async def _watch(self) -> None:
-        """Tells the breaker of a request that goes unanswered, once a second from SLOW_SECONDS on."""
-        await self._clock.sleep(SLOW_SECONDS)
-        while True:
-            self.state.breaker.failed(self._clock.monotonic_seconds())
-            await self._clock.sleep(1.0)
-
-    # Afterwards
 
     def _acknowledge(self, unit: list[Parcel], mended: list[Mended], outcome: Outcome) -> None:
         places = iter(range(len(unit)))
@@ -223,51 +211,98 @@ class Drain:
         self._queue.ack(done, outcome.refused)
         self._after = unit[-1].id
         self._meter.add("telemetry_agent_export_bytes_total", outcome.delivered_bytes, (self.state.name,))
-        for _, reason, detail in outcome.refused[:1]:
-            log.warning("%s: records refused for good (%s) and quarantined: %s", self.state.name, reason, detail)
-        self.state.doing = "idle"
-        self.state.progress_seconds = self._clock.monotonic_seconds()
-        if self._troubles.failing:
-            self._troubles.recovered(f"{self.state.name}: delivering again")
+        self._tell_of_damage(unit, mended)
+        self._tell_of_refusals(outcome)
+        self.state.does("idle", self._clock.monotonic_seconds())
+        self._troubles.recovered(f"{self.state.name}: delivering again")
 
-    def _failed(self, refusal: Refusal) -> None:
+    def _tell_of_damage(self, unit: list[Parcel], mended: list[Mended]) -> None:
+        for parcel, part in zip(unit, mended, strict=True):
+            if parcel.batch is None:
+                self._meter.add("telemetry_agent_spool_damaged_total", 1, ("lost" if part.lost else "reread",))
+            if part.lost:
+                log.error(
+                    "batch %d of %s is damaged: %d of its %d records are lost",
+                    parcel.id,
+                    parcel.source,
+                    part.lost,
+                    parcel.records,
+                )
+
+    def _tell_of_refusals(self, outcome: Outcome) -> None:
+        for reason, detail in outcome.details.items():
+            self._refusals.failed(reason, f"{self.state.name}: records refused for good ({reason}): {detail}")
+
+    # Not sending
+
+    def _failed(self, refusal: Retry | Hold) -> Pause:
+        """Notes and says why nothing was acknowledged."""
+        state = self.state
+        self._faults = self._faults + 1 if isinstance(refusal, Fault) and refusal.records_fault else 0
+        self._tell_of_trouble(refusal)
+        if isinstance(refusal, Hold):
+            state.hold_reason = str(refusal)
+            return HELD
+        state.backoff = state.backoff.failed()
+        return Pause("failed", refusal.after_seconds)
+
+    def _tell_of_trouble(self, refusal: Refusal) -> None:
         self.state.last_error = str(refusal)
-        self.state.backoff = self.state.backoff.failed()
         self._meter.add("telemetry_agent_export_retries_total", 1, (self.state.name,))
         self._troubles.failed(refusal.reason, f"{self.state.name}: {refusal}; its records are kept")
 
-    async def _back_off(self, refusal: Retry) -> None:
-        if self.last_try:
-            return
-        self.state.doing = "backoff"
-        await self._wait(self.state.backoff.delay_seconds(self._jitter, refusal.after_seconds))
-
-    async def _wait_for_breaker(self) -> None:
-        while not self.last_try and (seconds := self.state.breaker.wait_seconds(self._clock.monotonic_seconds())) > 0:
-            self.state.doing = "open"
-            await self._wait(seconds)
-
-    async def _hold(self, refusal: Hold, mended: list[Mended]) -> None:
-        """Keeps everything until one small request is accepted; tried every PROBE_SECONDS and when nudged."""
-        self.state.doing, self.state.hold_reason = "held", str(refusal)
-        batches = [part.batch for part in mended if part.batch is not None]
-        probes = [batches[0].select((0,)), batches[-1].select((batches[-1].count - 1,))]
-        del mended, batches
-        while not self.last_try:
+    async def _rest(self, pause: Pause) -> None:
+        """Waits until there may be something to do. The breaker's time replaces what the server asked for."""
+        state, now_seconds = self.state, self._clock.monotonic_seconds()
+        if pause is EMPTY:
+            state.does("idle", now_seconds)
+            await self._queue.wait_for_new()
+            now_seconds = self._clock.monotonic_seconds()
+        if pause is HELD:
+            state.does("held", now_seconds)
             await self._wait(PROBE_SECONDS)
-            self.state.doing = "held"
-            for probe in probes:
-                try:
-                    await self._attempt([probe])
-                except Refusal as again:
-                    self.state.last_error = self.state.hold_reason = str(again)
-                    continue
-                return
+        elif state.breaker.state == "open":
+            state.does("open", now_seconds)
+            await self._wait(state.breaker.wait_seconds(now_seconds))
+        elif pause.why == "failed":
+            state.does("backoff", now_seconds)
+            await self._wait(state.backoff.delay_seconds(self._jitter, pause.retry_after_seconds))
+
+    async def _probe(self) -> Pause:
+        """Sends one record that waits, and where that is refused by itself another; held on where all are.
+
+        What is accepted is not acknowledged by this: it is sent again with its batch, and alone.
+        """
+        parcels = await self._queue.fetch(self._after, self._request_bytes)
+        intact = [parcel.batch for parcel in parcels if parcel.batch is not None and parcel.batch.count]
+        self._nudged.clear()
+        for batch in _probes(intact):
+            try:
+                with correlated():
+                    await self._requests.send([batch])
+            except (Retry, TooLarge, Reject, Hold) as refusal:
+                if judged(batch, refusal):
+                    break
+                self._still_held(refusal)
+                if isinstance(refusal, (Retry, Hold)):
+                    return HELD
+            else:
+                self._be_careful(parcels[-1].id)
+                break
+        else:
+            if intact:
+                return HELD
+        self.state.hold_reason = None
+        return MORE
+
+    def _still_held(self, refusal: Refusal) -> None:
+        self._tell_of_trouble(refusal)
+        if not isinstance(refusal, Retry):  # a backend that cannot be reached says nothing about why it refused us
+            self.state.hold_reason = str(refusal)
 
     async def _wait(self, seconds: float) -> None:
-        """Returns after ``seconds``, or at once when nudged."""
+        """Returns after ``seconds``; at once when nudged, also where that was while the last request was under way."""
         self.state.retry_at_seconds = self._clock.monotonic_seconds() + seconds
-        self._nudged.clear()
         timer = asyncio.ensure_future(self._clock.sleep(seconds))
         nudged = asyncio.ensure_future(self._nudged.wait())
         try:
@@ -277,3 +312,15 @@ class Drain:
                 task.cancel()
             await asyncio.gather(timer, nudged, return_exceptions=True)
             self.state.retry_at_seconds = None
+
+
+def _probes(batches: Sequence[Batch]) -> Iterator[Batch]:
+    """The first record, the last one of the same batch, and the last one of all, which may have arrived since."""
+    places = [(0, 0), (0, -1), (-1, -1)] if batches else []
+    seen: set[tuple[int, int]] = set()
+    for batch_place, record_place in places:
+        number = range(len(batches))[batch_place]
+        index = range(batches[number].count)[record_place]
+        if (number, index) not in seen:
+            seen.add((number, index))
+            yield batches[number].select((index,))

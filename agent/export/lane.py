@@ -16,7 +16,11 @@ REFUSALS_IN_A_ROW = 20
 
 @dataclass(slots=True)
 class LaneState:
-    """One destination and one signal. ``refused`` counts requests refused whole since one was last accepted."""
+    """One destination and one signal.
+
+    ``refused`` counts requests refused whole since one was last accepted. ``progress_seconds`` is when the lane last
+    began or ended something (monotonic): one that is neither waiting nor making progress is stuck.
+    """
 
     name: str
     doing: Doing = "idle"
@@ -29,21 +33,20 @@ class LaneState:
     retry_at_seconds: float | None = None
     progress_seconds: float = 0.0
 
+    def does(self, doing: Doing, now_seconds: float) -> None:
+        """Begins something else."""
+        self.doing, self.progress_seconds = doing, now_seconds
+
     def accepted(self, now_seconds: float) -> None:
         """A request was confirmed."""
         self.breaker.succeeded(now_seconds)
         self.backoff = Backoff()
         self.accepted_any = True
         self.refused = 0
-        self.last_error = self.hold_reason = self.retry_at_seconds = None
+        self.last_error = self.hold_reason = None
         self.progress_seconds = now_seconds
 
     def refused_whole(self) -> bool:
         """A request was refused whole; True when that is no longer the records' fault."""
         self.refused += 1
         return self.refused >= (REFUSALS_IN_A_ROW if self.accepted_any else FIRST_REFUSALS)
-
-    @property
-    def stuck(self) -> bool:
-        """Whether it is neither waiting for records nor rightly waiting for its backend."""
-        return self.doing == "sending"
