@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from agent.batch import Batch, Position
+from agent.batch import Batch, Logs, Position
 from agent.clock import Clock, now
 from agent.contract import Flow, Held, Processor
 from agent.ownlogs import Repeating
@@ -25,6 +25,8 @@ from agent.ownmetrics import Meter
 log = logging.getLogger("telemetry_agent.process")
 
 FAILED = "failed"
+QUIET_SECONDS = 60.0
+"""A processor that has not failed for that long is said to work again."""
 
 
 @dataclass(slots=True)
@@ -47,12 +49,24 @@ class Link:
     sees: Callable[[str], bool] = lambda source: True
     held: Held | None = None
     last_error: str | None = None
+    failed_seconds: float = 0.0
     troubles: Repeating = field(default_factory=lambda: Repeating(log))
 
     @property
     def makes(self) -> str:
         """The source of what it makes itself."""
         return f"process.{self.name}"
+
+    def failed(self, error: Exception, now_seconds: float) -> None:
+        """Notes and says a failure: what it was and where, never its text, which may quote a record."""
+        self.last_error, self.failed_seconds = f"{type(error).__name__} in {_place(error)}", now_seconds
+        self.troubles.failed(self.last_error, f"{self.name} failed on a batch: {self.last_error}")
+
+    def settle(self, now_seconds: float) -> None:
+        """Says that it works again, once it has for QUIET_SECONDS."""
+        if self.last_error is not None and now_seconds - self.failed_seconds >= QUIET_SECONDS:
+            self.last_error = None
+            self.troubles.recovered(f"{self.name} works again")
 
 
 class Chain:
@@ -75,12 +89,14 @@ class Chain:
         """What processors have held long enough, and what they make of what they saw."""
         step, moment = Step(), now(self._clock)
         for place, link in enumerate(self.links):
+            link.settle(moment.monotonic_seconds)
             made = self._account(link, [], partial(link.processor.due, moment), step)
             if made:
                 self._pass(place + 1, made, step)
         return step
 
     def _pass(self, start: int, batches: list[Batch], step: Step) -> None:
+        batches = [batch for batch in batches if batch.count]
         for link in self.links[start:]:
             passed: list[Batch] = []
             for batch in batches:
@@ -89,8 +105,6 @@ class Chain:
                 else:
                     passed.append(batch)
             batches = [batch for batch in passed if batch.count]
-            if not batches:
-                return
         step.batches += batches
 
     def _process(self, link: Link, batch: Batch, step: Step) -> list[Batch]:
@@ -114,11 +128,13 @@ class Chain:
         """The batches ``call`` made, counted; None where it failed."""
         try:
             made = list(call())
+            for batch in made:
+                if not any(batch is each for each in given):
+                    _check(batch)
             held = link.processor.held()
         except Exception as error:  # noqa: BLE001 - a processor may fail in any way; the batch is halved
-            link.last_error = f"{type(error).__name__}: {error}"
             self._meter.add("telemetry_agent_process_errors_total", 1, (link.name,))
-            link.troubles.failed(link.last_error, f"{link.name} failed on a batch: {link.last_error}")
+            link.failed(error, self._clock.monotonic_seconds())
             return None
         balance = _flows(given)
         balance.subtract(_flows(made))
@@ -132,6 +148,26 @@ class Chain:
         if held != link.held:
             link.held = step.states[link.name] = held
         return made
+
+
+def _check(batch: Batch) -> None:
+    """Raises ValueError where a batch does not hold as many records as it says: no count would be right after it."""
+    if isinstance(batch, Logs):
+        whole = batch.block.endswith(batch.separator) or not batch.block
+        columns = {batch.count, batch.block.count(batch.separator)}
+        columns.update(len(column) for column in (batch.times_ns, batch.severities) if column is not None)
+    else:
+        whole, columns = True, {batch.count, len(batch.values)}
+    if not whole or len(columns) > 1:
+        raise ValueError("a batch does not hold as many records as it says")
+
+
+def _place(error: Exception) -> str:
+    """File and line where an error was raised."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return "?" if trace is None else f"{trace.tb_frame.f_code.co_filename.rsplit('/', 1)[-1]}:{trace.tb_lineno}"
 
 
 def _flows(batches: Iterable[Batch]) -> Counter[Flow]:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from agent.batch import Batch
 from agent.clock import Clock
@@ -42,16 +43,28 @@ class Intake:
     async def take(self, batch: Batch) -> None:
         """Returns when the spool has the batch; it is durable with the next commit."""
         await self._spool.wait_for_room([batch])
-        async with self._order:
-            self._spool.put(_taken(await self._worker.run(self._chain.take, batch)))
+        await self._step(partial(self._chain.take, batch))
         self._meter.add("telemetry_agent_collect_batches_total", 1, (batch.source,))
         self._meter.add("telemetry_agent_collect_bytes_total", batch.size_bytes, (batch.source,))
 
     async def due(self) -> None:
         """Asks the processors for what is due."""
+        await self._step(self._chain.due)
+
+    async def _step(self, call: Callable[[], Step]) -> None:
+        """Runs the chain and puts what it made. Cancelling does not come between the two: what processors hold has
+        changed by then, and would be committed without the batch that changed it."""
+        stepping = asyncio.ensure_future(self._ordered(call))
+        try:
+            await asyncio.shield(stepping)
+        except asyncio.CancelledError:
+            stepping.add_done_callback(_not_awaited)
+            raise
+
+    async def _ordered(self, call: Callable[[], Step]) -> None:
         async with self._order:
-            step = await self._worker.run(self._chain.due)
-            if step.batches or step.read or step.dropped or step.states:
+            step = await self._worker.run(call)
+            if step.batches or step.read or step.dropped or step.states or step.positions:
                 self._spool.put(_taken(step))
 
     async def tick(self) -> None:
@@ -59,6 +72,11 @@ class Intake:
         while True:
             await self._clock.sleep(DUE_SECONDS)
             await self.due()
+
+
+def _not_awaited(stepping: asyncio.Future[None]) -> None:
+    if not stepping.cancelled() and (error := stepping.exception()) is not None:
+        log.error("what a source handed on before it was stopped could not be taken in", exc_info=error)
 
 
 def _taken(step: Step) -> Taken:
