@@ -13,6 +13,11 @@ def cut(text: object, width: int) -> str:
     return line if len(line) <= width else line[: width - 1] + "…"
 
 
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """``1 batch``, ``1,234 batches``."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
 def print_json(document: dict[str, Any]) -> None:
     """The document on standard output, indented."""
     import msgspec

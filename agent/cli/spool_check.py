@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from agent.cli.amounts import size
-from agent.cli.printing import cut, print_json
+from agent.cli.printing import counted, cut, print_json
 
 if TYPE_CHECKING:
     import argparse
@@ -64,7 +64,8 @@ def verdict(report: Report, directory: Path) -> Iterator[str]:
     from agent.cli.ledger import verdict as ledger_verdict
 
     yield f"{directory / 'spool.db'}: {'sound' if report.sound else 'DAMAGED'}"
-    yield f"  read back: {report.batches:,} batches, {size(report.payload_bytes)}; {report.quarantined:,} in quarantine"
+    batches = counted(report.batches, "batch", "batches")
+    yield f"  read back: {batches}, {size(report.payload_bytes)}; {report.quarantined:,} in quarantine"
     if report.to_read_again:
         yield f"  {report.to_read_again:,} batches lie in their files only, and are read again from there"
     if report.passed_damaged:
@@ -109,7 +110,7 @@ def _progress() -> Callable[[int, int], None]:
         now = time.monotonic()
         if now - shown >= SHOW_SECONDS or reached >= last:
             shown = now
-            done = 100 * (reached - first) // max(last - first, 1)
+            done = 100 if reached >= last else 100 * (reached - first) // (last - first)
             end = "\r\033[K" if reached >= last else ""
             print(f"\r  batch {reached:,} of {last:,} ({done} %){end}", end="", file=sys.stderr, flush=True)
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from agent.cli.printing import cut
+from agent.cli.printing import counted, cut
 from agent.errors import AgentError
 
 if TYPE_CHECKING:
@@ -38,8 +38,9 @@ def run(arguments: argparse.Namespace) -> int:
         with _output(arguments.out, directory) as output:
             batches, records, faults = _write(output, read(connection, arguments.lane, arguments.after))
     where = f" to {arguments.out}" if arguments.out else ""
-    left = f"; {faults:,} batches could not be read" if faults else ""
-    print(f"{records:,} records in {batches:,} batches were written{where}{left}", file=sys.stderr)
+    left = f"; unreadable: {counted(faults, 'batch', 'batches')}" if faults else ""
+    held = f"{counted(records, 'record')} in {counted(batches, 'batch', 'batches')}"
+    print(f"written{where}: {held}{left}", file=sys.stderr)
     return INCOMPLETE if faults else DONE
 
 

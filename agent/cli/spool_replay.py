@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
+from agent.cli.printing import counted
 from agent.cli.spool_writing import Unanswered, is_running, stopped, told
 from agent.errors import AgentError
 
@@ -51,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             with stopped(host, spool_max_bytes(config, os.environ)) as (store, times):
                 records = replayed(file, arguments.file, _into(store, times, arguments.lane))
-    print(f"{records:,} records were taken in as source 'replay'")
+    print(f"taken in as source 'replay': {counted(records, 'record')}")
     return 0
 
 
@@ -75,13 +76,11 @@ def replayed(file: IO[bytes], name: str, take: Take) -> int:
 
 def _so_far(why: str, name: str, records: int, last: int, uncertain: int | None = None) -> str:
     if uncertain is not None:
-        why = f"{why}; it is not known whether lines {last + 1} to {uncertain} were taken in"
+        why = f"{why}; it is not known what became of lines {last + 1} to {uncertain}"
     if not last:
         return f"{why}; nothing was taken in before that"
-    rest = f"tail -n +{last + 1}" + ("" if name == "-" else f" {name}")
-    return (
-        f"{why}; {records:,} records up to line {last} were taken in; the rest: {rest} | telemetry-agent spool replay -"
-    )
+    rest = f"tail -n +{last + 1} {'FILE' if name == '-' else name} | telemetry-agent spool replay -"
+    return f"{why}; taken in before that: {counted(records, 'record')}, up to line {last}; for the rest: {rest}"
 
 
 def _groups(decoded: Iterator[tuple[Batch, int]]) -> Iterator[Group]:
@@ -162,9 +161,10 @@ def _quarantine(host: Host, lane: str | None, max_bytes: int) -> int:
     else:
         with stopped(host, max_bytes) as (store, times):
             answer = _stopped_quarantine(store, times, lane)
-    print(f"{answer['records']:,} refused records were taken in again as source 'replay'")
+    print(f"taken in again as source 'replay': {counted(answer['records'], 'refused record')}")
     if answer["damaged"]:
-        print(f"{answer['damaged']:,} batches cannot be read and stay in quarantine: 'telemetry-agent spool check'")
+        left = counted(answer["damaged"], "batch", "batches")
+        print(f"unreadable, and left in quarantine: {left}; 'telemetry-agent spool check' says why")
     return 0
 
 

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.cli.printing import cut
+from agent.cli.printing import counted, cut
 from agent.cli.spool_writing import is_running, stopped, told
 
 if TYPE_CHECKING:
@@ -26,5 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
 
         with stopped(host, spool_max_bytes(config, os.environ)) as (store, _):
             records = retire_named(store, arguments.lane)
-    print(f"{records:,} records of lane {cut(arguments.lane, 60)} were let go, and are counted as dropped{{retired}}")
+    print(
+        f"let go from lane {cut(arguments.lane, 60)}, and counted as dropped{{retired}}: {counted(records, 'record')}"
+    )
     return 0

@@ -13,6 +13,7 @@ from agent.errors import AgentError, SpoolDamaged, SpoolFull, StateHeld
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from agent.clock import RecordTimes
@@ -62,9 +63,10 @@ def stopped(host: Host, max_bytes: int) -> Iterator[tuple[Store, RecordTimes]]:
     from agent.spool.inspection import must_be_there
     from agent.spool.schema import SpoolOptions
     from agent.spool.store import Store
+    from agent.supervise import instance
 
     must_be_there(host.spool_dir / "spool.db")
-    with _as_owner_of(host.state_dir), _held(host):
+    with _as_owner_of(host.state_dir), _free(host, instance.held(host.state_dir)):
         try:
             store = Store(host.spool_dir, SpoolOptions(max_bytes=max_bytes))
             store.router = replay.by_name(store)
@@ -81,10 +83,8 @@ def stopped(host: Host, max_bytes: int) -> Iterator[tuple[Store, RecordTimes]]:
 
 
 @contextmanager
-def _held(host: Host) -> Iterator[None]:
-    from agent.supervise import instance
-
-    holding = instance.held(host.state_dir)
+def _free(host: Host, holding: AbstractContextManager[None]) -> Iterator[None]:
+    """The lock, with a reason of our own where somebody else has it."""
     try:
         holding.__enter__()
     except StateHeld as error:
@@ -100,7 +100,10 @@ def _held(host: Host) -> Iterator[None]:
 
 @contextmanager
 def _as_owner_of(directory: Path) -> Iterator[None]:
-    """Root acts as the agent's user, so that every file it makes is one the agent may use afterwards."""
+    """Root acts as the agent's user, so that every file it makes is one the agent may use afterwards.
+
+    Nothing is imported meanwhile: that user need not be able to read where root keeps this program.
+    """
     owner = directory.stat()
     if os.geteuid() != 0 or owner.st_uid == 0:
         yield
