@@ -33,6 +33,7 @@ from agent.spool.records import (
 )
 from agent.spool.schema import seal
 from agent.wire import spooled
+from agent.wire.entries import Sendable
 
 if TYPE_CHECKING:
     from agent.spool.store import Store
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 class Prepared:
     """A batch about to be written, and the lanes that want it."""
 
-    batch: Batch
+    batch: Sendable
     lanes: tuple[int, ...]
     route: int
     payload: bytes
@@ -59,6 +60,7 @@ class Draft:
         self.new_routes: dict[tuple[int, ...], int] = {}
         self.positions: dict[tuple[str, str], str | None] = {}
         self.states: dict[str, tuple[bytes, str] | None] = {}
+        self.written: dict[int, Sendable] = {}
         self.next_id = store.next_id
         self.last_time_ns = store.last_time_ns
         self.commit_id = store.commit_id + 1
@@ -78,7 +80,8 @@ class Draft:
         """A batch and its payload, for these lanes."""
         route = self._route(lanes)
         as_entries = self._store.entry_lanes.issuperset(lanes)
-        return Prepared(batch, lanes, route, spooled.encode(batch, route, as_entries))
+        kept = spooled.to_keep(batch, as_entries)
+        return Prepared(kept, lanes, route, spooled.encode(kept, route))
 
     def _route(self, lanes: tuple[int, ...]) -> int:
         route = self._store.routes.get(lanes) or self.new_routes.get(lanes)
@@ -95,6 +98,7 @@ class Draft:
         )
         for item in prepared:
             write_batch(connection, self.next_id, item.route, item.batch, item.payload)
+            self.written[self.next_id] = item.batch
             self.next_id += 1
             for lane in item.lanes:
                 self.added_bytes[lane] += len(item.payload)
@@ -216,6 +220,7 @@ class Draft:
         """Tells the store what is now durable."""
         store = self._store
         store.lanes = self.lanes
+        store.recent.keep(self.written, min((lane.cursor for lane in self.lanes.values()), default=0))
         store.routes |= self.new_routes
         store.ledger.update(self.counts)
         store.waiting_bytes.update(self.added_bytes)
@@ -253,7 +258,7 @@ def rows_after(connection: sqlite3.Connection, lane_id: int, cursor: int) -> Ite
     yield from map(Passing._make, connection.execute(query, (cursor,)))
 
 
-def write_batch(connection: sqlite3.Connection, row_id: int, route: int, batch: Batch, payload: bytes) -> None:
+def write_batch(connection: sqlite3.Connection, row_id: int, route: int, batch: Sendable, payload: bytes) -> None:
     """Inserts a batch."""
     origin = batch.origin
     write_row(

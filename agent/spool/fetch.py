@@ -9,30 +9,42 @@ import heapq
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
-from agent.batch import Batch, Origin
+from agent.batch import Origin
 from agent.errors import SpoolDamaged
 from agent.spool import ledger as law
 from agent.spool.records import Row, Stored
 from agent.spool.schema import COLUMNS, seal
 from agent.wire import spooled
-from agent.wire.entries import Entries
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from agent.wire.entries import Sendable
 
 ROWS = 64
 
 
-def fetch(connection: sqlite3.Connection, lane: int, after: int, max_bytes: int, max_rows: int = ROWS) -> list[Stored]:
-    """The lane's next batches after id ``after``: at least one if there is any, then up to ``max_bytes`` of records."""
+def fetch(
+    connection: sqlite3.Connection,
+    lane: int,
+    after: int,
+    max_bytes: int,
+    at_hand: Callable[[int], Sendable | None] = lambda row_id: None,
+) -> list[Stored]:
+    """The lane's next batches after id ``after``: at least one if there is any, then up to ``max_bytes`` of records.
+
+    ``at_hand`` gives batches by id that need not be read.
+    """
     found: list[Stored] = []
     size = 0
-    for row in rows(connection, lane, after, max_rows):
-        stored = Stored(row, payload(connection, row))
-        size += row.bytes if stored.batch is None else stored.batch.size_bytes
+    for row in rows(connection, lane, after, ROWS):
+        if found and size + row.bytes > max_bytes:  # compressed it is smaller than its records: it cannot fit either
+            break
+        batch = at_hand(row.id) or payload(connection, row)
+        size += row.bytes if batch is None else batch.size_bytes
         if found and size > max_bytes:
             break
-        found.append(stored)
+        found.append(Stored(row, batch))
     return found
 
 
@@ -70,7 +82,7 @@ def to_row(fields: tuple[Any, ...]) -> Row:
     return Row(row_id, route, signal, source, records, size, first_time_ns, origin)
 
 
-def payload(connection: sqlite3.Connection, row: Row) -> Batch | Entries | None:
+def payload(connection: sqlite3.Connection, row: Row) -> Sendable | None:
     """The batch of a header row, or None where its payload cannot be read, is gone, or fails its CRC."""
     try:
         found = connection.execute("SELECT body FROM payload WHERE id = ?", (row.id,)).fetchone()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # commands that only look at the spool start without an event loop
     from agent.batch import Batch, Origin, Position, Signal
     from agent.contract import Flow, Held
-    from agent.wire.entries import Entries
+    from agent.wire.entries import Sendable
 
 LedgerKey = tuple[int, str, str, str]
 """Lane id (0: no lane), source, outcome, reason."""
@@ -57,7 +57,7 @@ class Stored:
     """A batch read back; ``batch`` is None where the payload is damaged."""
 
     row: Row
-    batch: Batch | Entries | None
+    batch: Sendable | None
 
 
 @dataclass(frozen=True, slots=True)

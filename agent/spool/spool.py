@@ -174,8 +174,11 @@ class Spool:
                 await self._clock.sleep(RETRY_SECONDS)
 
     def _fetch(self, lane: int, after: int, max_bytes: int) -> list[Stored]:
+        store = self.store
         with translated():
-            return fetch.fetch(self.store.connection, lane, max(after, self.store.lanes[lane].cursor), max_bytes)
+            return fetch.fetch(
+                store.connection, lane, max(after, store.lanes[lane].cursor), max_bytes, store.recent.get
+            )
 
     async def wait_for_new(self, lane: str) -> None:
         """Returns once something may have arrived for the lane since its last fetch."""

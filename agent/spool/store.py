@@ -25,6 +25,7 @@ from agent.spool import ledger as law
 from agent.spool import small_tables, sweep
 from agent.spool.bounds import Bounds
 from agent.spool.draft import Draft
+from agent.spool.recent import Recent
 from agent.spool.records import Group, Lane, Ledger, Waiting
 from agent.spool.schema import PRAGMAS, SCHEMA_VERSION, SMALL, TABLES, SpoolOptions
 
@@ -83,6 +84,7 @@ class Store:
         self.waiting_bytes: Counter[int] = Counter()
         self.bounds = Bounds()
         self.entry_lanes: frozenset[int] = frozenset()
+        self.recent = Recent()
         self.router: Router = lambda flow: ()
         self.next_id = 1
         self.commit_id = 0

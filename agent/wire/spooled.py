@@ -21,7 +21,7 @@ import cramjam
 import msgspec
 
 from agent.batch import Batch, Labels, Logs, Metrics, Origin, Signal
-from agent.wire.entries import Entries, opened
+from agent.wire.entries import Entries, Sendable, in_lines
 from agent.wire.entries import encode as entries_of
 
 VERSION = 1
@@ -53,14 +53,17 @@ _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(Header)
 
 
-def encode(batch: Batch, route: int, as_entries: bool = False) -> bytes:
-    """The payload of ``batch``; ``route`` is the id of the lanes that want it.
+def to_keep(batch: Batch, as_entries: bool) -> Sendable:
+    """The form in which a batch is kept: as entries where that is wanted and its records have no more than lines."""
+    if as_entries and isinstance(batch, Logs):
+        return entries_of(batch) or batch
+    return batch
 
-    ``as_entries`` keeps logs in the form in which they will be sent, where they have one.
-    """
-    entries = entries_of(batch) if as_entries and isinstance(batch, Logs) else None
-    if entries is not None:
-        return _sealed(_entries_header(entries, route), entries.elements)
+
+def encode(batch: Sendable, route: int) -> bytes:
+    """The payload of ``batch``; ``route`` is the id of the lanes that want it."""
+    if isinstance(batch, Entries):
+        return _sealed(_entries_header(batch, route), batch.elements)
     header, body = _logs(batch, route) if isinstance(batch, Logs) else _metrics(batch, route)
     return _sealed(header, bytes(cramjam.lz4.compress_block(body)))
 
@@ -78,11 +81,10 @@ def decode_header(payload: bytes) -> Header:
 
 def decode(payload: bytes) -> Batch:
     """The batch, without positions (they were committed beside it). Raises ValueError on anything else."""
-    batch = decode_to_send(payload)
-    return opened(batch) if isinstance(batch, Entries) else batch
+    return in_lines(decode_to_send(payload))
 
 
-def decode_to_send(payload: bytes) -> Batch | Entries:
+def decode_to_send(payload: bytes) -> Sendable:
     """The batch in the form in which it is kept. Raises ValueError on anything else."""
     header, start = _open(payload)
     origin = None if header.origin is None else Origin(*header.origin)

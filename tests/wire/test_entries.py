@@ -89,7 +89,7 @@ def test_selecting_from_entries_keeps_the_times_they_were_given() -> None:
 
 
 def test_the_spool_keeps_entries_and_gives_them_back_either_way() -> None:
-    payload = spooled.encode(logs(["a", "b"]), 7, as_entries=True)
+    payload = spooled.encode(entries(logs(["a", "b"])), 7)
     assert spooled.decode(payload) == logs(["a", "b"])
     assert spooled.decode_to_send(payload) == entries(logs(["a", "b"]))
     assert spooled.decode_header(payload).count == 2
