@@ -9,18 +9,18 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeAlias, TypeVar
 
-from agent.batch import Batch, Origin, Signal
-from agent.clock import Clock, Time
-from agent.host import Host
-from agent.options import ComponentOptions
 from agent.secrets import Secrets
 
 if TYPE_CHECKING:
+    from agent.batch import Batch, Origin, Signal
+    from agent.clock import Clock, Time
+    from agent.host import Host
+    from agent.options import ComponentOptions
     from agent.ownmetrics import Meter
 
-Flow = tuple[str, Signal]
+Flow: TypeAlias = "tuple[str, Signal]"
 """What the ledger tells apart: the source's name and the signal."""
 
 
@@ -108,7 +108,7 @@ class Destination(Protocol):
     async def send(self, batches: Sequence[Batch]) -> Receipt: ...
 
 
-O = TypeVar("O", bound=ComponentOptions)  # noqa: E741 - the design's own name
+O = TypeVar("O", bound="ComponentOptions")  # noqa: E741 - the design's own name
 T = TypeVar("T", covariant=True)
 
 

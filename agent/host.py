@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +17,7 @@ class Host:
     proc: Path = Path("/proc")
     sys: Path = Path("/sys")
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
-    hostname: str = field(default_factory=socket.gethostname)
+    hostname: str = field(default_factory=lambda: os.uname().nodename)
 
     @property
     def spool_dir(self) -> Path:

@@ -7,13 +7,10 @@ offsets it starts. Each of these forms is masked.
 
 from __future__ import annotations
 
-import base64
-import json
 import re
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from urllib.parse import quote, quote_plus
 
 MASK = "[REDACTED]"
 LEAST_CHARACTERS = 4
@@ -118,6 +115,8 @@ def _text(file: Path, data: bytes) -> str:
 
 
 def _forms(value: str) -> Iterator[str]:
+    from urllib.parse import quote, quote_plus
+
     yield value
     yield from _escaped(value)
     for quoted in (quote(value, safe=""), quote(value), quote_plus(value)):
@@ -127,6 +126,8 @@ def _forms(value: str) -> Iterator[str]:
 
 
 def _escaped(value: str) -> Iterator[str]:
+    import json
+
     for ascii_only in (True, False):
         yield json.dumps(value, ensure_ascii=ascii_only)[1:-1]
     yield repr(value)[1:-1]
@@ -138,6 +139,8 @@ def _base64_forms(data: bytes) -> Iterator[str]:
     Four characters carry three bytes (RFC 4648, section 4), so at offset 1 the first two characters, and at offset 2
     the first three, depend on what comes before; the last one depends on what comes after unless the bytes end even.
     """
+    import base64
+
     yield base64.b64encode(data).decode()
     yield base64.urlsafe_b64encode(data).decode()
     for offset, first in ((0, 0), (1, 2), (2, 3)):

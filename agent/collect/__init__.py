@@ -5,6 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 COLLECTORS: Final[dict[str, str]] = {
-    "file": "agent.collect.file",
+    "file": "agent.collect.file_options",
 }
 """Collector types by name: the module whose ``COMPONENT`` fulfils agent.contract.Source."""

@@ -12,21 +12,23 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agent.batch import Batch, Labels, Logs, Origin, Position, labels_of
 from agent.clock import now as time_now
 from agent.collect.file_faults import Faults, printable
 from agent.collect.file_follow import Followed
-from agent.collect.file_options import FileOptions
 from agent.collect.file_reread import origin_of, read_again
 from agent.collect.file_rotation import SpoolGuard
 from agent.collect.file_scan import Scan
 from agent.collect.file_tail import Piece, Tail
 from agent.collect.file_turns import Turns
 from agent.collect.file_watch import Watch, open_watch
-from agent.contract import Component, Context
 from agent.worker import Worker
+
+if TYPE_CHECKING:
+    from agent.collect.file_options import FileOptions
+    from agent.contract import Context
 
 log = logging.getLogger("telemetry_agent.collect")
 
@@ -203,12 +205,3 @@ async def open_file(options: FileOptions, context: Context) -> AsyncIterator[Fil
             closing = asyncio.ensure_future(worker.run(source.close))
             await asyncio.wait([closing], timeout=_CLOSE_SECONDS)
             closing.cancel()
-
-
-COMPONENT: Component[FileOptions, FileSource] = Component(
-    name="file",
-    options=FileOptions,
-    open=open_file,
-    signals=("logs",),
-    summary="Reads log files line by line through rotation, truncation, deletion and restarts.",
-)

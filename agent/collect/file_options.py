@@ -1,12 +1,19 @@
-"""This file is the ``[collect.file]`` table."""
+"""This file is the ``[collect.file]`` table, and the file source as the catalogue knows it."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from msgspec import Meta
 
+from agent.contract import Component
 from agent.options import SourceOptions
+
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+    from agent.collect.file import FileSource
+    from agent.contract import Context
 
 Pattern = Annotated[str, Meta(pattern="^/")]
 
@@ -52,3 +59,18 @@ class FileOptions(SourceOptions, frozen=True, forbid_unknown_fields=True, kw_onl
     )
     max_open_files: Annotated[int, Meta(ge=2, description="Most files kept open; the others are opened to read.")] = 256
     max_directories: Annotated[int, Meta(ge=1, description="Most directories listed and watched.")] = 4096
+
+
+def _open(options: FileOptions, context: Context) -> AbstractAsyncContextManager[FileSource]:
+    from agent.collect.file import open_file
+
+    return open_file(options, context)
+
+
+COMPONENT: Final = Component(
+    name="file",
+    options=FileOptions,
+    open=_open,
+    signals=("logs",),
+    summary="Reads log files line by line through rotation, truncation, deletion and restarts.",
+)

@@ -6,7 +6,6 @@ Secret are options that say so, header values, and the user and password in a UR
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import unquote
 
 from agent.config.wording import USERINFO, is_secret
 from agent.secrets import MASK, Secrets
@@ -39,6 +38,8 @@ def register_hidden(value: object, secrets: Secrets, key: str = "") -> None:
 def register_userinfo(text: str, secrets: Secrets) -> None:
     """Registers what stands before the ``@`` of a URL; of ``user:password`` the password, as written and decoded."""
     for match in USERINFO.finditer(text):
+        from urllib.parse import unquote
+
         user, colon, password = match[0].partition(":")
         for secret in {match[0], password, unquote(password)} if colon else {user, unquote(user)}:
             secrets.register(secret)

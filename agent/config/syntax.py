@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 from typing import Any
 
 import tomli
@@ -79,5 +78,7 @@ def _table_declared(message: str) -> tuple[str, ...] | None:
     """The path in ``Cannot declare ('a', 'b') twice``, or None where the message is another one."""
     if not (message.startswith("Cannot declare (") and message.endswith(") twice")):
         return None
+    import ast
+
     path: tuple[str, ...] = ast.literal_eval(message.removeprefix("Cannot declare ").removesuffix(" twice"))
     return path

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 DESTINATIONS: Final[dict[str, str]] = {
-    "loki": "agent.export.loki",
-    "file": "agent.export.file",
-    "console": "agent.export.console",
+    "loki": "agent.export.loki_options",
+    "file": "agent.export.file_options",
+    "console": "agent.export.console_options",
 }
 """Destination types by name: the module whose ``COMPONENT`` fulfils agent.contract.Destination."""

@@ -5,21 +5,18 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from agent.contract import Component, Context, Destination, Receipt
+from agent.contract import Receipt
 from agent.errors import Hold, Retry
-from agent.options import DestinationOptions
 from agent.worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from agent.batch import Batch
-
-
-class ConsoleOptions(DestinationOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The ``[export.console]`` table."""
+    from agent.contract import Context, Destination
+    from agent.export.console_options import ConsoleOptions
 
 
 class Console:
@@ -65,12 +62,3 @@ async def open_console(options: ConsoleOptions, ctx: Context) -> AsyncIterator[D
     del options
     with Worker(f"{ctx.name}-print") as worker:
         yield Console(_standard_output(), worker)
-
-
-COMPONENT: Final = Component(
-    name="console",
-    options=ConsoleOptions,
-    open=open_console,
-    signals=("logs", "metrics"),
-    summary="Readable lines on standard output, for trying things out.",
-)

@@ -11,19 +11,18 @@ import errno
 import logging
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Final
 
-from msgspec import Meta
-
-from agent.contract import Component, Context, Destination, Receipt
+from agent.contract import Receipt
 from agent.errors import Hold, Refusal, Retry
-from agent.options import DestinationOptions
 from agent.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from agent.batch import Batch
+    from agent.contract import Context, Destination
+    from agent.export.file_options import FileOptions
     from agent.export.rotated import RotatedFile
 
 log = logging.getLogger("telemetry_agent.file")
@@ -38,29 +37,6 @@ NEXT_STEP: Final = {
     errno.EPERM: "let the agent's user write there",
     errno.EROFS: "the file system is mounted read-only; under systemd add ReadWritePaths= to the unit",
 }
-
-
-class FileOptions(DestinationOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The ``[export.file]`` table."""
-
-    path: Annotated[
-        str,
-        Meta(min_length=1, description="File to append to, one JSON object a line; its directory is made if need be."),
-    ]
-    max_file_bytes: Annotated[
-        int, Meta(ge=4096, description="Size at which the file is renamed to path.1 and a new one is begun.")
-    ] = 64 << 20
-    keep_files: Annotated[
-        int,
-        Meta(ge=0, le=1000, description="How many rotated files are kept (path.1 is the newest); older are deleted."),
-    ] = 5
-
-    def faults(self) -> Iterator[tuple[str, str]]:
-        """Pairs of key and message for what the types of the single options cannot say."""
-        if "\0" in self.path:
-            yield "path", "holds a NUL character"
-        elif self.path.endswith("/"):
-            yield "path", f'expected the name of a file, got the directory "{self.path}"'
 
 
 class File:
@@ -112,12 +88,3 @@ async def open_file(options: FileOptions, ctx: Context) -> AsyncIterator[Destina
         finally:
             with suppress(TimeoutError):  # a write that hangs on a dead mount must not hold up the exit
                 await asyncio.wait_for(worker.run(file.close), CLOSING_SECONDS)
-
-
-COMPONENT: Final = Component(
-    name="file",
-    options=FileOptions,
-    open=open_file,
-    signals=("logs", "metrics"),
-    summary="JSON lines in a file of this machine, rotated by size.",
-)

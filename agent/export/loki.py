@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import logging
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 import cramjam
-from msgspec import Meta
 
-from agent.batch import Batch, Logs, Metrics
-from agent.contract import Component, Context, Destination, Receipt
-from agent.export.httpoptions import HttpDestinationOptions, url_fault
+from agent.batch import Metrics
+from agent.contract import Receipt
 from agent.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncIterator, Sequence
 
+    from agent.batch import Batch, Logs
+    from agent.contract import Context, Destination
+    from agent.export.loki_options import LokiOptions
     from agent.export.session import Answer, Session
     from agent.wire.entries import Entries
 
@@ -33,38 +34,6 @@ HEADERS: Final = {
     "snappy": {"Content-Type": "application/x-protobuf", "Content-Encoding": "snappy"},
     "json": {"Content-Type": "application/json", "Content-Encoding": "gzip"},
 }
-
-
-class LokiOptions(HttpDestinationOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The ``[export.loki]`` table."""
-
-    url: Annotated[
-        str, Meta(description="Address of Loki, as 'https://loki.example.org'; /loki/api/v1/push is added to it.")
-    ]
-    encoding: Annotated[
-        Literal["snappy", "json"],
-        Meta(description="'snappy' sends protobuf; 'json' sends gzip JSON, for what is like Loki and has no protobuf."),
-    ] = "snappy"
-    tenant: Annotated[
-        str | None, Meta(description="Tenant of a Loki with several (X-Scope-OrgID); Grafana Cloud needs none.")
-    ] = None
-    structured_metadata: Annotated[
-        bool, Meta(description="False leaves out what belongs to single records, for a Loki older than 3.0.")
-    ] = True
-
-    @property
-    def takes_entries(self) -> bool:
-        """Protobuf is sent as the spool keeps it."""
-        return self.encoding == "snappy"
-
-    def faults(self) -> Iterator[tuple[str, str]]:
-        """Pairs of key and message for what the types of the single options cannot say."""
-        fault = url_fault(self.url)
-        if fault:
-            yield "url", fault
-        if self.tenant is not None and not (self.tenant and self.tenant.isascii() and self.tenant.isprintable()):
-            yield "tenant", "has characters that a header cannot carry"
-        yield from HttpDestinationOptions.faults(self)
 
 
 def push_url(url: str) -> str:
@@ -135,12 +104,3 @@ async def open_loki(options: LokiOptions, ctx: Context) -> AsyncIterator[Destina
     async with open_session(options, ctx) as session:
         with Worker(f"{ctx.name}-encode") as worker:
             yield Loki(options, ctx, session, worker)
-
-
-COMPONENT: Final = Component(
-    name="loki",
-    options=LokiOptions,
-    open=open_loki,
-    signals=("logs",),
-    summary="Logs to Grafana Loki or Grafana Cloud Logs.",
-)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 PROCESSORS: Final[dict[str, str]] = {
-    "redact": "agent.process.redact",
-    "drop": "agent.process.drop",
-    "labels": "agent.process.labels",
+    "redact": "agent.process.redact_options",
+    "drop": "agent.process.drop_options",
+    "labels": "agent.process.labels_options",
 }
 """Processor types by name: the module whose ``COMPONENT`` fulfils agent.contract.Processor."""

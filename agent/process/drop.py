@@ -13,12 +13,15 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from itertools import accumulate, compress, repeat
 from operator import contains, is_not, itemgetter, methodcaller, not_
+from typing import TYPE_CHECKING
 
 from agent.batch import Batch, Labels, Logs, Metrics
-from agent.clock import Time
-from agent.contract import Component, Context, Held
 from agent.process.anchors import Anchors, literal
-from agent.process.drop_options import DropOptions
+
+if TYPE_CHECKING:
+    from agent.clock import Time
+    from agent.contract import Context, Held
+    from agent.process.drop_options import DropOptions
 
 AT_ONCE = 256
 """Records tested in one go: a slow expression takes microseconds for each, and holds the interpreter lock."""
@@ -124,12 +127,3 @@ def _found(search: Callable[[bytes], object]) -> Test:
 async def open_dropper(options: DropOptions, context: Context) -> AsyncIterator[Dropper]:
     """Compiles the texts and expressions; nothing is held."""
     yield Dropper(options)
-
-
-COMPONENT = Component(
-    name="drop",
-    options=DropOptions,
-    open=open_dropper,
-    signals=("logs", "metrics"),
-    summary="Drops log records by content, series by name and whole batches by label.",
-)

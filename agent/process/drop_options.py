@@ -1,14 +1,21 @@
-"""This file is the ``[process.drop]`` table."""
+"""This file is the ``[process.drop]`` table, and the dropper as the catalogue knows it."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 from msgspec import Meta, field
 
+from agent.contract import Component
 from agent.options import ProcessorOptions
+
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+    from agent.contract import Context
+    from agent.process.drop import Dropper
 
 Text = Annotated[str, Meta(min_length=1)]
 
@@ -48,3 +55,18 @@ class DropOptions(ProcessorOptions, frozen=True, forbid_unknown_fields=True, kw_
                 re.compile(expression)
             except (re.error, ValueError, OverflowError, RecursionError) as error:
                 yield key, f"is not a regular expression: {error}"
+
+
+def _open(options: DropOptions, context: Context) -> AbstractAsyncContextManager[Dropper]:
+    from agent.process.drop import open_dropper
+
+    return open_dropper(options, context)
+
+
+COMPONENT: Final = Component(
+    name="drop",
+    options=DropOptions,
+    open=_open,
+    signals=("logs", "metrics"),
+    summary="Drops log records by content, series by name and whole batches by label.",
+)

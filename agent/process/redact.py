@@ -10,19 +10,24 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from agent.batch import Batch
 from agent.clock import Time
-from agent.contract import Component, Context, Held
-from agent.ownmetrics import Meter
+from agent.contract import Held
 from agent.process.anchors import literal
 from agent.process.censor import Counts, OwnRule, as_lines, unused_byte
 from agent.process.open_keys import OpenKeys
 from agent.process.private_keys import NOTHING_OPEN, Bounds, OpenKey, remove_keys, unfinished
-from agent.process.redact_options import RedactOptions, compiled
+from agent.process.redact_options import compiled
 from agent.process.redact_pairs import PairRedactor
 from agent.process.redact_patterns import EMAIL, IP_ADDRESSES, KEY_MARKERS, RULES, Rule
 from agent.process.text_redactor import TextRedactor
+
+if TYPE_CHECKING:
+    from agent.contract import Context
+    from agent.ownmetrics import Meter
+    from agent.process.redact_options import RedactOptions
 
 PRIVATE_KEY = "private_key"
 UNENDED_KEY = "private_key_unended"
@@ -119,12 +124,3 @@ def _add(counts: Counts, name: str, count: int) -> None:
 async def open_redactor(options: RedactOptions, context: Context) -> AsyncIterator[Redactor]:
     """Compiles the anchors, about 20 ms; releases nothing, as nothing is held but memory."""
     yield Redactor(options, context.meter, context.name, context.state)
-
-
-COMPONENT = Component(
-    name="redact",
-    options=RedactOptions,
-    open=open_redactor,
-    signals=("logs",),
-    summary="Removes secrets and personal data from logs, before anything touches the disk.",
-)

@@ -1,15 +1,42 @@
-"""This file is the ``[process.redact]`` table."""
+"""This file is the ``[process.redact]`` table, and the redactor as the catalogue knows it."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, Final, Literal, get_args
 
 from msgspec import Meta, field
 
+from agent.contract import Component
 from agent.options import Options, ProcessorOptions
-from agent.process.redact_patterns import Name
+
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+    from agent.contract import Context
+    from agent.process.redact import Redactor
+
+Name = Literal[
+    "private_key",
+    "aws_secret",
+    "azure_key",
+    "key_value",
+    "bearer",
+    "basic",
+    "url_password",
+    "jwt",
+    "aws_key_id",
+    "google_api_key",
+    "github",
+    "gitlab",
+    "slack",
+    "stripe",
+    "grafana",
+    "sk_key",
+    "credit_card",
+]
+"""The built-in patterns that are on unless they are disabled; redact_patterns.py says what each removes."""
 
 BUILT_IN = frozenset((*get_args(Name), "email", "ip_address"))
 _PATTERN_NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -80,3 +107,18 @@ class RedactOptions(ProcessorOptions, frozen=True, forbid_unknown_fields=True, k
 def compiled(own: OwnPattern) -> re.Pattern[bytes]:
     """The regex over bytes; text outside ASCII matches as UTF-8. Raises re.error or ValueError."""
     return re.compile(own.regex.encode())
+
+
+def _open(options: RedactOptions, context: Context) -> AbstractAsyncContextManager[Redactor]:
+    from agent.process.redact import open_redactor
+
+    return open_redactor(options, context)
+
+
+COMPONENT: Final = Component(
+    name="redact",
+    options=RedactOptions,
+    open=_open,
+    signals=("logs",),
+    summary="Removes secrets and personal data from logs, before anything touches the disk.",
+)

@@ -15,33 +15,13 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Final, Literal
+from typing import Final
 
 from agent.process.addresses import ipv6_in
 from agent.process.cards import cards_in
 from agent.process.key_value import after_key
 
 REDACTED: Final = b"[REDACTED]"
-
-Name = Literal[
-    "private_key",
-    "aws_secret",
-    "azure_key",
-    "key_value",
-    "bearer",
-    "basic",
-    "url_password",
-    "jwt",
-    "aws_key_id",
-    "google_api_key",
-    "github",
-    "gitlab",
-    "slack",
-    "stripe",
-    "grafana",
-    "sk_key",
-    "credit_card",
-]
 
 KEY_MARKERS: Final = (rb"-----BEGIN ", rb"PRIVATE KEY")
 """Wherever one record boundary cuts the line that begins or ends a private key, one of these is left whole."""

@@ -15,8 +15,8 @@ import pytest
 
 from agent.batch import Logs, Origin
 from agent.collect import COLLECTORS, file
-from agent.collect.file import COMPONENT, FileSource, open_file
-from agent.collect.file_options import FileOptions
+from agent.collect.file import FileSource, open_file
+from agent.collect.file_options import COMPONENT, FileOptions
 from agent.ownmetrics import Meter
 from tests.collect.conftest import Reader
 from tests.fakes import FakeClock, context, settle
@@ -254,5 +254,5 @@ def test_without_room_for_watches_it_polls_and_says_so(
 
 
 def test_it_is_in_the_catalogue() -> None:
-    assert COLLECTORS[COMPONENT.name] == "agent.collect.file"
+    assert COLLECTORS[COMPONENT.name] == "agent.collect.file_options"
     assert Meter().value("telemetry_agent_files_unreadable", ("file",)) == 0

@@ -10,6 +10,7 @@ from agent.batch import Logs, labels_of
 from agent.contract import Receipt
 from agent.errors import Hold, Retry
 from agent.export import console
+from agent.export.console_options import COMPONENT, ConsoleOptions
 from agent.worker import Worker
 from tests.fakes import context
 
@@ -17,7 +18,7 @@ BATCH = Logs("file", labels_of({"job": "app"}), b"one\ntwo\n", 2, first_time_ns=
 
 
 async def test_records_are_printed_to_standard_output(tmp_path, capfd):
-    async with console.COMPONENT.open(console.ConsoleOptions(), context(tmp_path, "console")) as destination:
+    async with COMPONENT.open(ConsoleOptions(), context(tmp_path, "console")) as destination:
         assert await destination.send([BATCH]) == Receipt()
     assert capfd.readouterr().out == (
         '2023-11-14T22:13:20.000000000Z file {job="app"} one\n2023-11-14T22:13:20.000000001Z file {job="app"} two\n'

@@ -14,7 +14,7 @@ import pytest
 from agent.batch import Logs, Metrics, labels_of
 from agent.contract import Receipt
 from agent.errors import Hold, Retry
-from agent.export.file import COMPONENT, FileOptions
+from agent.export.file_options import COMPONENT, FileOptions
 from tests.fakes import context
 
 APP = labels_of({"job": "app"})

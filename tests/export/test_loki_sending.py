@@ -11,7 +11,8 @@ import pytest
 from agent.batch import Logs, labels_of
 from agent.contract import Receipt
 from agent.errors import Hold, Reject, Retry, TooLarge
-from agent.export.loki import COMPONENT, LokiOptions, push_url
+from agent.export.loki import push_url
+from agent.export.loki_options import COMPONENT, LokiOptions
 from tests.fakes import context
 from tests.peers.loki import answers, html, open_receiver, redirect, reset, slow
 from tests.peers.lokijudge import Judge, Limits

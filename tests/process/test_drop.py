@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from agent.batch import Batch, Logs, Metrics
 from agent.clock import Time
-from agent.process.drop import COMPONENT, Dropper
-from agent.process.drop_options import DropOptions
+from agent.process.drop import Dropper
+from agent.process.drop_options import COMPONENT, DropOptions
 from tests.fakes import context
 
 NOW = Time(0, 0.0)

@@ -9,7 +9,8 @@ import pytest
 
 from agent.batch import Labels, Logs, Metrics
 from agent.clock import Time
-from agent.process.labels import COMPONENT, MOST_REMEMBERED, Labeller, LabelsOptions
+from agent.process.labels import MOST_REMEMBERED, Labeller
+from agent.process.labels_options import COMPONENT, LabelsOptions
 from tests.fakes import context
 
 NOW = Time(0, 0.0)

@@ -21,8 +21,8 @@ from agent.clock import Time
 from agent.ownmetrics import Meter
 from agent.process.cards import is_card, luhn
 from agent.process.open_keys import MOST_ORIGINS, OpenKeys
-from agent.process.redact import COMPONENT, Redactor, own_rules_of, rules_of
-from agent.process.redact_options import BUILT_IN, OwnPattern, RedactOptions
+from agent.process.redact import Redactor, own_rules_of, rules_of
+from agent.process.redact_options import BUILT_IN, COMPONENT, OwnPattern, RedactOptions
 from agent.process.text_redactor import TextRedactor
 from tests.fakes import context
 
