@@ -78,6 +78,11 @@ class Spool:
         self._picture = Picture()
         self._picture_seconds = float("-inf")
 
+    @property
+    def replacing(self) -> bool:
+        """Whether a damaged file is being replaced just now, which may take minutes."""
+        return self._replacing.locked()
+
     # Lanes
 
     async def configure(
