@@ -18,8 +18,9 @@ from dataclasses import dataclass, field
 from agent.batch import Batch
 from agent.contract import Receipt
 from agent.errors import Hold, Refusal, Reject, Retry, TooLarge
+from agent.wire.entries import Sendable, in_lines
 
-Attempt = Callable[[Sequence[Batch]], Awaitable[Receipt]]
+Attempt = Callable[[Sequence[Sendable]], Awaitable[Receipt]]
 
 
 class Fault(Retry):
@@ -53,7 +54,7 @@ class Piece:
     """A batch of the unit, or a part of one; ``place`` says which."""
 
     place: int
-    batch: Batch
+    batch: Sendable
 
 
 class Delivery:
@@ -68,7 +69,7 @@ class Delivery:
         self._isolate = isolate
         self.outcome = Outcome()
 
-    async def deliver(self, batches: Sequence[Batch]) -> Outcome:
+    async def deliver(self, batches: Sequence[Sendable]) -> Outcome:
         """Returns when every record is decided. Raises Retry or Hold."""
         requests = [[Piece(place, batch) for place, batch in enumerate(batches) if batch.count]]
         while requests:
@@ -150,22 +151,22 @@ class Delivery:
         middle = piece.batch.count // 2
         return [[part] for part in _parts(piece, (range(middle), range(middle, piece.batch.count)))]
 
-    def _refuse(self, place: int, batch: Batch, refusal: Refusal) -> None:
+    def _refuse(self, place: int, batch: Sendable, refusal: Refusal) -> None:
         self.outcome.reject(place, refusal.reason, batch.count, refusal.detail)
-        self.outcome.refused.append((batch, refusal.reason, refusal.detail))
+        self.outcome.refused.append((in_lines(batch), refusal.reason, refusal.detail))
 
 
-def judged(batch: Batch, refusal: Refusal) -> bool:
+def judged(batch: Sendable, refusal: Refusal) -> bool:
     """Whether the answer found fault with the records of ``batch``, which shows that it is them alone."""
     return isinstance(refusal, Reject) and (refusal.blames_records or bool(_named(batch, refusal)))
 
 
-def _named(batch: Batch, refusal: Reject) -> set[int]:
+def _named(batch: Sendable, refusal: Reject) -> set[int]:
     """The records of ``batch`` that the answer named. One that cannot be made sense of named none."""
     if refusal.poison is None:
         return set()
     try:
-        return {index for index in refusal.poison(batch) if 0 <= index < batch.count}
+        return {index for index in refusal.poison(in_lines(batch)) if 0 <= index < batch.count}
     except Exception:  # noqa: BLE001 - it reads what a server wrote; the unit is halved instead
         return set()
 

@@ -28,6 +28,7 @@ from agent.export.lane import LaneState
 from agent.export.request import Requests
 from agent.ownlogs import Repeating, correlated
 from agent.ownmetrics import Meter
+from agent.wire.entries import Sendable
 
 log = logging.getLogger("telemetry_agent.export")
 
@@ -52,7 +53,7 @@ class Parcel:
     id: int
     source: str
     records: int
-    batch: Batch | None
+    batch: Sendable | None
     origin: Origin | None = None
     first_time_ns: int = 0
 
@@ -70,7 +71,7 @@ class Done:
 class Mended:
     """A parcel's batch as it will be sent, and how many of its records are lost."""
 
-    batch: Batch | None
+    batch: Sendable | None
     lost: int
 
 
@@ -314,7 +315,7 @@ class Drain:
             self.state.retry_at_seconds = None
 
 
-def _probes(batches: Sequence[Batch]) -> Iterator[Batch]:
+def _probes(batches: Sequence[Sendable]) -> Iterator[Batch]:
     """The first record, the last one of the same batch, and the last one of all, which may have arrived since."""
     places = [(0, 0), (0, -1), (-1, -1)] if batches else []
     seen: set[tuple[int, int]] = set()

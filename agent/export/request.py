@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import NoReturn, cast
 
 from agent.batch import Batch
 from agent.clock import Clock
@@ -14,6 +14,7 @@ from agent.errors import Hold, Refusal, Reject, Retry, TooLarge
 from agent.export.delivery import Fault
 from agent.export.lane import LaneState
 from agent.ownmetrics import Meter
+from agent.wire.entries import Sendable
 
 log = logging.getLogger("telemetry_agent.export")
 
@@ -33,7 +34,7 @@ class Requests:
         self._clock = clock
         self._meter = meter
 
-    async def send(self, batches: Sequence[Batch]) -> Receipt:
+    async def send(self, batches: Sequence[Sendable]) -> Receipt:
         """Returns the receipt, or raises Retry, TooLarge, Reject or Hold; Fault (a Retry) for everything else."""
         state, began, outcome = self._state, self._clock.monotonic_seconds(), "cancelled"
         state.breaker.admit()
@@ -55,10 +56,10 @@ class Requests:
         state.accepted(self._clock.monotonic_seconds())
         return receipt
 
-    async def _sent(self, batches: Sequence[Batch]) -> Receipt:
+    async def _sent(self, batches: Sequence[Sendable]) -> Receipt:
         """What the destination returns or raises; what it may not raise is a Fault, and never ends the lane."""
         try:
-            return await self._destination.send(batches)
+            return await self._destination.send(cast("Sequence[Batch]", batches))  # entries only where it takes them
         except (Retry, *ANSWERED):
             raise
         except asyncio.CancelledError as error:

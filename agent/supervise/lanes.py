@@ -10,8 +10,9 @@ from agent.batch import Batch, Logs, Origin
 from agent.contract import Source
 from agent.export.drain import Done, Parcel
 from agent.process.chain import Chain
-from agent.spool.records import Passed, Quarantined
+from agent.spool.records import Passed, Quarantined, Stored
 from agent.spool.spool import Spool
+from agent.wire.entries import Sendable, in_lines
 from agent.worker import Worker
 
 log = logging.getLogger("telemetry_agent.spool")
@@ -23,17 +24,34 @@ PRIMER_BYTES = 64 << 10
 class LaneQueue:
     """One lane's view of the spool."""
 
-    def __init__(self, spool: Spool, lane: str) -> None:
+    def __init__(self, spool: Spool, lane: str, *, takes_entries: bool) -> None:
         self._spool = spool
         self._lane = lane
+        self._takes_entries = takes_entries
 
     async def fetch(self, after: int, max_bytes: int) -> list[Parcel]:
         """The lane's next batches."""
         stored = await self._spool.fetch(self._lane, after, max_bytes)
         return [
-            Parcel(each.row.id, each.row.source, each.row.records, each.batch, each.row.origin, each.row.first_time_ns)
+            Parcel(
+                each.row.id,
+                each.row.source,
+                each.row.records,
+                self._batch(each),
+                each.row.origin,
+                each.row.first_time_ns,
+            )
             for each in stored
         ]
+
+    def _batch(self, stored: Stored) -> Sendable | None:
+        """The batch as the destination takes it; None where it is damaged."""
+        if stored.batch is None or self._takes_entries:
+            return stored.batch
+        try:
+            return in_lines(stored.batch)
+        except ValueError:
+            return None
 
     async def wait_for_new(self) -> None:
         """Returns once something may have arrived."""

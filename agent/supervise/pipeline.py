@@ -102,7 +102,8 @@ async def open_pipeline(
 
 
 def _drain(name: str, spool: Spool, destination: Destination, clock: Clock, meter: Meter, healer: Healer) -> Drain:
-    return Drain(name, LaneQueue(spool, name), destination, clock, meter, healer.heal)
+    takes_entries = getattr(destination, "takes_entries", False)
+    return Drain(name, LaneQueue(spool, name, takes_entries=takes_entries), destination, clock, meter, healer.heal)
 
 
 async def open_chain(
