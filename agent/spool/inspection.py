@@ -25,6 +25,7 @@ from agent.spool.records import Lane, Ledger
 
 BUSY_MILLISECONDS: Final = 5000
 NEVER_MADE: Final = "no agent has run with this state directory yet; is --config the one it runs with?"
+CUT_SHORT: Final = "its replacement was cut short; start the agent, which finishes it"
 NOT_ALLOWED: Final = "permission denied; ask as root or as the user the agent runs as"
 REPLACED_AT_START: Final = (
     "an agent that is started on it takes over what can be read, counts the rest as dropped{damaged}, and sets the "
@@ -137,7 +138,9 @@ def must_be_there(path: Path) -> None:
     try:
         os.stat(path)
     except FileNotFoundError:
-        raise SpoolUnreadable(f"there is no spool at {path}: {NEVER_MADE}") from None
+        replacing = path.parent.with_name(f"{path.parent.name}.new")
+        why = CUT_SHORT if replacing.exists() else NEVER_MADE
+        raise SpoolUnreadable(f"there is no spool at {path}: {why}") from None
     except OSError as error:
         reason = NOT_ALLOWED if isinstance(error, PermissionError) else error.strerror
         raise SpoolUnreadable(f"{path}: {reason}") from None

@@ -186,6 +186,14 @@ def test_no_spool_is_unreadable_and_says_what_to_look_at(tmp_path: Path, capsys:
     assert not (tmp_path / "state").exists()
 
 
+def test_a_replacement_that_was_cut_short_is_left_to_the_agent(
+    tmp_path: Path, state: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (state / "spool").rename(state / "spool.new")
+    assert ledger.run(asked(tmp_path, "--check")) == 2
+    assert "its replacement was cut short; start the agent" in capsys.readouterr().err
+
+
 def test_what_is_no_database_is_unreadable(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "state" / "spool").mkdir(parents=True)
     (tmp_path / "state" / "spool" / "spool.db").write_bytes(b"not a database, but long enough to be one" * 500)
