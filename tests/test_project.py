@@ -85,7 +85,8 @@ def imported(command: list[str], folder: Path) -> set[str]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified, (folder / "stderr").open("wb") as stderr:
         notified.bind(str(address))
         notified.settimeout(60)
-        environment = os.environ | {"NOTIFY_SOCKET": str(address)}
+        unmeasured = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
+        environment = unmeasured | {"NOTIFY_SOCKET": str(address)}
         with subprocess.Popen(command, env=environment, stderr=stderr, cwd=ROOT) as process:
             try:
                 while b"READY=1" not in notified.recv(4096):
