@@ -18,10 +18,19 @@ from tests import loopwatch
 from tests.conftest import unfinished
 
 
+ELSEWHERE = "/elsewhere/agent/"
+
+
+@pytest.fixture(autouse=True)
+def _the_agents_folder_is_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that what only pretends to be the agent's is not measured as such."""
+    monkeypatch.setattr(loopwatch, "AGENT", ELSEWHERE)
+
+
 def as_agent(call: Callable[..., Any], name: str = "pretend.py") -> Callable[..., Any]:
     """``call`` as if its code stood in the agent's folder."""
     code: CodeType = call.__code__
-    call.__code__ = code.replace(co_filename=loopwatch.AGENT + name)
+    call.__code__ = code.replace(co_filename=ELSEWHERE + name)
     return call
 
 
