@@ -17,7 +17,6 @@ from agent.worker import Worker
 from tests import loopwatch
 from tests.conftest import unfinished
 
-
 ELSEWHERE = "/elsewhere/agent/"
 
 
