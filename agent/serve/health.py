@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -79,6 +80,13 @@ class Health:
         self._found = {name: Finding("failed", "has not run yet") for name in names}
         self._overdue: dict[str, asyncio.Future[Finding]] = {}
         self._last_round: float | None = None
+        self._ran = asyncio.Event()
+
+    async def wait_for_first_round(self, seconds: float) -> None:
+        """Returns after the first round, or after ``seconds`` where a check takes longer."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._ran.wait()
 
     async def turn(self) -> None:
         """Round after round until cancelled; nothing it started outlives it."""
@@ -94,6 +102,7 @@ class Health:
         found = await asyncio.gather(*(self._ask(check) for check in self._checks))
         self._found = {check.name: finding for check, finding in zip(self._checks, found, strict=True)}
         self._last_round = self._clock.monotonic_seconds()
+        self._ran.set()
 
     def report(self, group: Group | None = None) -> Report:
         """What was last found by the checks of ``group``, or by all."""

@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING
 from agent.serve.checks import machine_checks
 from agent.serve.health import Check, Finding
 from agent.supervise.pipeline import Pipeline
+from agent.supervise.progress import Progress
 from agent.worker import Worker
 
 if TYPE_CHECKING:
     from agent.supervise.run import Agent
 
 
-def checks(agent: Agent, pipeline: Pipeline, worker: Worker, endpoint_bound: Sequence[str]) -> tuple[Check, ...]:
+def checks(
+    agent: Agent, pipeline: Pipeline, progress: Progress, worker: Worker, endpoint_bound: Sequence[str]
+) -> tuple[Check, ...]:
     """Every check of this agent."""
     serve = agent.config.serve
 
@@ -30,21 +33,28 @@ def checks(agent: Agent, pipeline: Pipeline, worker: Worker, endpoint_bound: Seq
             Finding("ok", endpoint_bound[0]) if endpoint_bound else Finding("failed", "the endpoint is not bound yet")
         )
 
+    def asked(ask: Callable[[], Finding]) -> Callable[[], Awaitable[Finding]]:
+        async def run() -> Finding:
+            found = ask()
+            return Finding(found.status, agent.config.secrets.mask(found.message))
+
+        return run
+
     return (
         *machine_checks(agent.host, worker, agent.clock),
-        Check("spool", ("ready", "startup"), _asked(lambda: spool_finding(pipeline))),
-        Check("destinations", ("ready",), _asked(lambda: destinations_finding(pipeline))),
-        Check("sources", ("ready",), _asked(lambda: sources_finding(pipeline))),
-        Check("pipeline", ("startup",), _asked(started)),
-        Check("endpoint", ("startup",), _asked(bound)),
+        Check("progress", ("live",), asked(lambda: progress_finding(progress))),
+        Check("spool", ("ready", "startup"), asked(lambda: spool_finding(pipeline))),
+        Check("destinations", ("ready",), asked(lambda: destinations_finding(pipeline))),
+        Check("sources", ("ready",), asked(lambda: sources_finding(pipeline))),
+        Check("pipeline", ("startup",), asked(started)),
+        Check("endpoint", ("startup",), asked(bound)),
     )
 
 
-def _asked(ask: Callable[[], Finding]) -> Callable[[], Awaitable[Finding]]:
-    async def run() -> Finding:
-        return ask()
-
-    return run
+def progress_finding(progress: Progress) -> Finding:
+    """Failed while something stands still that nothing keeps: a restart is what may mend it."""
+    stuck = progress.stuck()
+    return Finding("failed", "; ".join(stuck)) if stuck else Finding("ok", "everything that should move does")
 
 
 def spool_finding(pipeline: Pipeline) -> Finding:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable, Mapping
-
-import sdnotify
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 from agent.clock import Clock
+from agent.ownlogs import Repeating
+
+log = logging.getLogger("telemetry_agent.supervise")
+
+SAY_SECONDS = 1.0
+MOST_LINE_CHARACTERS = 500
 
 
 class Notify:
     """Messages to the service manager; where there is none they go nowhere."""
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        self._notifier = sdnotify.SystemdNotifier() if environ.get("NOTIFY_SOCKET") else None
-        self.watchdog_seconds = _watchdog_seconds(environ)
+    def __init__(self, notifier: Any, watchdog_seconds: float | None) -> None:
+        self._notifier = notifier
+        self.watchdog_seconds = watchdog_seconds
 
     def ready(self, status: str) -> None:
         """Says that the agent is up."""
@@ -35,24 +42,52 @@ class Notify:
 
     def _say(self, message: str) -> None:
         if self._notifier is not None:
-            self._notifier.notify(message)
+            # The library encodes Latin-1 and drops a message that has anything else in it, READY=1 included.
+            self._notifier.notify(message.encode().decode("latin-1"))
 
 
-async def feed_watchdog(notify: Notify, clock: Clock, stuck: Callable[[], str | None]) -> str:
-    """Feeds it every half of its time while ``stuck`` names nothing; returns what is stuck."""
+@contextmanager
+def notifying(environ: Mapping[str, str]) -> Iterator[Notify]:
+    """The way to the service manager that ``NOTIFY_SOCKET`` names, until it is left."""
+    if not environ.get("NOTIFY_SOCKET"):
+        yield Notify(None, None)
+        return
+    import sdnotify
+
+    notifier = sdnotify.SystemdNotifier()
+    if notifier.socket is not None:
+        notifier.socket.settimeout(SAY_SECONDS)
+    try:
+        yield Notify(notifier, _watchdog_seconds(environ))
+    finally:
+        if notifier.socket is not None:
+            notifier.socket.close()
+
+
+async def feed_watchdog(notify: Notify, clock: Clock, stuck: Callable[[], Sequence[str]]) -> None:
+    """Feeds it every half of its time, for ever, except while something is stuck."""
     assert notify.watchdog_seconds, "asked for only where systemd wants it"
-    while (reason := stuck()) is None:
-        notify.alive()
+    troubles = Repeating(log, clock.monotonic_seconds)
+    while True:
+        if reasons := stuck():
+            message = f"{'; '.join(reasons)}; the watchdog is not fed, so that systemd starts the agent again"
+            troubles.failed("stuck", message, level=logging.ERROR)
+        else:
+            troubles.recovered("it moves again; the watchdog is fed")
+            notify.alive()
         await clock.sleep(notify.watchdog_seconds / 2)
-    return reason
 
 
 def _watchdog_seconds(environ: Mapping[str, str]) -> float | None:
+    """Seconds of ``WATCHDOG_USEC``, where it is meant for this process (sd_watchdog_enabled(3)); else None."""
     microseconds = environ.get("WATCHDOG_USEC", "")
-    if not microseconds.isdigit() or environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+    if not (microseconds.isascii() and microseconds.isdigit()):
+        return None
+    if environ.get("WATCHDOG_PID") not in (None, "", str(os.getpid())):
         return None
     return int(microseconds) / 1e6 or None
 
 
 def _line(text: str) -> str:
-    return " ".join(text.split())
+    line = " ".join(text.split())
+    return line if len(line) <= MOST_LINE_CHARACTERS else f"{line[: MOST_LINE_CHARACTERS - 1]}…"

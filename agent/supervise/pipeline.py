@@ -98,7 +98,7 @@ async def open_pipeline(
         try:
             yield pipeline
         finally:
-            await end(pipeline.draining)
+            await end([*pipeline.collecting, *pipeline.draining])
 
 
 def _drain(name: str, spool: Spool, destination: Destination, clock: Clock, meter: Meter, healer: Healer) -> Drain:

@@ -1,6 +1,6 @@
 """This file runs the agent: opens downstream first, says READY, and drains upstream first.
 
-lock · spool · destinations · processors · lanes · endpoint · control socket · sources · READY
+lock · signals · spool · destinations · processors · lanes · control socket · endpoint · sources · READY
 stop:  sources off · processors idle · spool committed · one last try per lane · everything closed in reverse
 """
 
@@ -11,44 +11,48 @@ import gc
 import logging
 import sys
 from collections.abc import Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agent.clock import Clock, SystemClock
 from agent.config.load import load
 from agent.config.model import Config
-from agent.errors import ConfigError
+from agent.errors import AgentError
 from agent.host import Host
 from agent.ownlogs import OwnLogs, open_logs
 from agent.ownmetrics import Meter
 from agent.secrets import Secrets
-from agent.serve.exposition import CONTENT_TYPE, render
+from agent.serve.exposition import metrics_route
 from agent.serve.health import Health
 from agent.serve.routes import Request, Response, Routes, json_response
 from agent.spool.spool import open_spool
 from agent.supervise import instance
 from agent.supervise.checks import checks
-from agent.supervise.commands import commands
+from agent.supervise.commands import Command, commands
 from agent.supervise.control import serve_control
-from agent.supervise.notify import Notify, feed_watchdog
+from agent.supervise.drainout import drain_out
+from agent.supervise.notify import Notify, feed_watchdog, notifying
 from agent.supervise.pipeline import Pipeline, end, open_pipeline, start_sources
-from agent.supervise.status import Status, status_line
-from agent.supervise.stop import Stop, signals
+from agent.supervise.progress import Progress
+from agent.supervise.reload import reload_when
+from agent.supervise.status import Status, looking, masked_in, status_line
+from agent.supervise.stop import Stop, stopping
 from agent.worker import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 log = logging.getLogger("telemetry_agent.supervise")
 
 SWITCH_SECONDS = 0.0005
 """How long a busy thread may keep the interpreter from the loop."""
 
-LAST_TRY_SECONDS = 1.0
-STUCK_SECONDS = 60.0
 STATUS_SECONDS = 10.0
-COMMIT_PATIENCE_SECONDS = 0.5
-"""A commit that takes longer than that at the end is not waited for: its positions are not moved, so that what it held
-is read again, and what it acknowledged is sent again."""
+FIRST_ROUND_SECONDS = 0.2
+"""How long READY waits for the first round of health checks."""
 
 
 @dataclass(slots=True)
@@ -77,81 +81,135 @@ def run(config_path: Path, environ: dict[str, str]) -> int:
             meter, level=options.log_level, chosen=options.log_format, mask=secrets.mask, environ=environ
         ) as logs,
         instance.held(host.state_dir),
+        notifying(environ) as notify,
     ):
-        return asyncio.run(_run(Agent(config_path, config, host, SystemClock(), meter, logs)))
+        return asyncio.run(_run(Agent(config_path, config, host, SystemClock(), meter, logs), notify))
 
 
-async def _run(agent: Agent) -> int:
-    stop = Stop()
-    notify = Notify(agent.host.environ)
-    began = agent.clock.wall_ns()
+async def _run(agent: Agent, notify: Notify) -> int:
+    began_ns = agent.clock.wall_ns()
+    reload_wanted = asyncio.Event()
+    tasks: list[asyncio.Task[None]] = []
     async with AsyncExitStack() as stack:
+        stop = stack.enter_context(stopping(reload_wanted.set))
+        stack.push_async_callback(end, tasks)  # fed until everything else is closed: systemd watches a stop too
         spool = await stack.enter_async_context(open_spool(agent.host, agent.config.spool, agent.clock, agent.meter))
         pipeline = await stack.enter_async_context(
             open_pipeline(agent.config, agent.host, agent.clock, agent.meter, spool)
         )
-        stack.enter_context(signals(stop, lambda: reload(agent, pipeline)))
-        status = await _open_outside(agent, pipeline, stack, began)
+        progress = Progress(pipeline, agent.clock)
+        worker = stack.enter_context(Worker("serve"))
+        status = await _open_outside(agent, pipeline, progress, worker, stack, began_ns)
         start_sources(pipeline, agent.config, agent.host, agent.clock, agent.meter)
-        _mind([*pipeline.draining, *pipeline.collecting, spool.committing, *status.tasks], stop)
-        stack.push_async_callback(end, status.tasks)
-        _settle_memory()
         agent.state = "running"
-        await status.health.round()
+        checking = asyncio.create_task(status.health.turn(), name="health")
+        reloading = asyncio.create_task(
+            reload_when(reload_wanted, agent, worker, partial(_nudge, pipeline)), name="reload"
+        )
+        looking_on = [checking, reloading]
+        stack.push_async_callback(end, looking_on)
+        await status.health.wait_for_first_round(FIRST_ROUND_SECONDS)
         log.info("running", extra={"context": {"config": [str(path) for path in agent.config.files]}})
         notify.ready(status_line(await status.document()))
         telling = asyncio.create_task(_tell(agent, notify, status), name="status line")
-        feeding = _feed(agent, notify, pipeline, stop)
+        if notify.watchdog_seconds:
+            tasks.append(asyncio.create_task(feed_watchdog(notify, agent.clock, progress.stuck), name="watchdog"))
+        _mind([*pipeline.draining, *pipeline.collecting, spool.committing, *looking_on, telling, *tasks], stop)
+        _settle_memory()
         reason = await stop.wait()
         agent.state = "stopping"
         notify.stopping()
         log.info("stopping: %s", reason)
-        await end([telling, *feeding])
-        await _drain_out(pipeline)
+        await end([telling])
+        await drain_out(pipeline)
     log.info("stopped")
     return 1 if stop.failed else 0
 
 
-async def _open_outside(agent: Agent, pipeline: Pipeline, stack: AsyncExitStack, began_ns: int) -> Status:
+async def _open_outside(
+    agent: Agent, pipeline: Pipeline, progress: Progress, worker: Worker, stack: AsyncExitStack, began_ns: int
+) -> Status:
     """Opens what people and probes look through: health, endpoint, control socket."""
-    worker = stack.enter_context(Worker("health"))
+    disk = stack.enter_context(Worker("health"))
     endpoint_bound: list[str] = []
-    health = Health(checks(agent, pipeline, worker, endpoint_bound), agent.clock)
-    status = Status(
-        agent.config, agent.host, agent.clock, pipeline, health, began_ns, lambda: agent.state, endpoint=endpoint_bound
-    )
-    await stack.enter_async_context(serve_control(agent.host.control_socket, commands(status, pipeline)))
-    serve = agent.config.serve
-    if serve.enabled:
-        from agent.serve.endpoint import open_endpoint
-
-        token = None
-        if serve.token_file:
-            token = agent.config.secrets.read_file(serve.token_file, agent.host.environ)
-        endpoint = await stack.enter_async_context(
-            open_endpoint(
-                serve,
-                _routes(status, agent.meter),
-                clock=agent.clock,
-                meter=agent.meter,
-                token=token,
-                environ=agent.host.environ,
-            )
+    health = Health(checks(agent, pipeline, progress, disk, endpoint_bound), agent.clock)
+    status = await stack.enter_async_context(
+        looking(
+            agent.config,
+            agent.host,
+            agent.clock,
+            pipeline,
+            health,
+            started_at_ns=began_ns,
+            state=lambda: agent.state,
+            endpoint=endpoint_bound,
+            worker=disk,
         )
-        endpoint_bound.append(endpoint.url)
-        log.info("answering on %s", endpoint.url)
-    status.tasks.append(asyncio.create_task(health.turn(), name="health"))
+    )
+    answers = _masked(commands(status, pipeline), agent.config.secrets)
+    await stack.enter_async_context(serve_control(agent.host.control_socket, answers))
+    if agent.config.serve.enabled:
+        endpoint_bound.append(await _open_endpoint(agent, status, worker, stack))
+        log.info("answering on %s", endpoint_bound[0])
     return status
 
 
-def _routes(status: Status, meter: Meter) -> Routes:
-    async def metrics(_request: Request) -> Response:
-        return Response(200, render(meter, await status.readings()), CONTENT_TYPE)
+async def _open_endpoint(agent: Agent, status: Status, worker: Worker, stack: AsyncExitStack) -> str:
+    from agent.serve.endpoint import open_endpoint
 
+    endpoint = await stack.enter_async_context(
+        open_endpoint(
+            agent.config.serve,
+            _routes(status, agent.meter, worker),
+            clock=agent.clock,
+            meter=agent.meter,
+            token=_token(agent),
+            environ=agent.host.environ,
+        )
+    )
+    return endpoint.url
+
+
+def _token(agent: Agent) -> str | None:
+    file = agent.config.serve.token_file
+    if not file:
+        return None
+    try:
+        return agent.config.secrets.read_file(file, agent.host.environ)
+    except (OSError, ValueError) as error:
+        raise AgentError(f"[serve] token_file: {error}") from None
+
+
+def _routes(status: Status, meter: Meter, worker: Worker) -> Routes:
     async def document(_request: Request) -> Response:
         return json_response(await status.document())
 
-    return {"/metrics": metrics, "/status": document, **status.health.routes()}
+    return {
+        "/metrics": metrics_route(meter, status.readings, worker),
+        "/status": document,
+        **status.health.routes(),
+    }
+
+
+def _masked(answers: Mapping[str, Command], secrets: Secrets) -> dict[str, Command]:
+    """The commands, their answers and refusals without secrets."""
+
+    def masked(command: Command) -> Command:
+        async def answer(request: dict[str, Any]) -> dict[str, Any]:
+            try:
+                document: dict[str, Any] = masked_in(await command(request), secrets.mask)
+            except AgentError as error:
+                raise AgentError(secrets.mask(str(error))) from error
+            return document
+
+        return answer
+
+    return {name: masked(command) for name, command in answers.items()}
+
+
+def _nudge(pipeline: Pipeline) -> None:
+    for drain in pipeline.drains.values():
+        drain.nudge()
 
 
 def _mind(tasks: Sequence[asyncio.Task[Any]], stop: Stop) -> None:
@@ -176,58 +234,3 @@ async def _tell(agent: Agent, notify: Notify, status: Status) -> None:
     while True:
         await agent.clock.sleep(STATUS_SECONDS)
         notify.status(status_line(await status.document()))
-
-
-def _feed(agent: Agent, notify: Notify, pipeline: Pipeline, stop: Stop) -> list[asyncio.Task[None]]:
-    if not notify.watchdog_seconds:
-        return []
-
-    def stuck() -> str | None:
-        return stuck_lane(pipeline, agent.clock.monotonic_seconds())
-
-    async def feed() -> None:
-        reason = await feed_watchdog(notify, agent.clock, stuck)
-        log.error("%s; the watchdog is no longer fed", reason)
-
-    return [asyncio.create_task(feed(), name="watchdog")]
-
-
-def stuck_lane(pipeline: Pipeline, now_seconds: float) -> str | None:
-    """The lane that has been sending for STUCK_SECONDS without an end; a dead backend is no such case."""
-    for name, drain in pipeline.drains.items():
-        state = drain.state
-        if state.doing == "sending" and now_seconds - state.progress_seconds > STUCK_SECONDS:
-            return f"{name} has been sending for {now_seconds - state.progress_seconds:.0f} s without an end"
-    return None
-
-
-def reload(agent: Agent, pipeline: Pipeline) -> None:
-    """Reads the configuration again: the log level and format change at once, and lanes that wait try again."""
-    try:
-        config = load(agent.config_path, agent.host.environ, agent.config.secrets)
-    except ConfigError as error:
-        log.error("the configuration was not reloaded; the old one goes on:\n%s", error)
-        return
-    agent.logs.set_level(config.agent.log_level)
-    agent.logs.set_format(config.agent.log_format)
-    for drain in pipeline.drains.values():
-        drain.nudge()
-    log.info("reloaded: log level %s; other changes take effect at the next start", config.agent.log_level)
-
-
-async def _drain_out(pipeline: Pipeline) -> None:
-    """Sources off, processors idle, spool committed, one last try per lane."""
-    await end(pipeline.collecting)
-    with suppress(TimeoutError):
-        async with asyncio.timeout(COMMIT_PATIENCE_SECONDS):
-            await pipeline.intake.due()
-            await pipeline.spool.flush()
-    for drain in pipeline.drains.values():
-        drain.last_try = True
-        drain.nudge()
-    pipeline.spool.announce()
-    _, late = await asyncio.wait(pipeline.draining, timeout=LAST_TRY_SECONDS) if pipeline.draining else ((), ())
-    await end(list(late))
-    with suppress(TimeoutError):
-        async with asyncio.timeout(COMMIT_PATIENCE_SECONDS):
-            await pipeline.spool.flush()

@@ -1,14 +1,14 @@
 """This file is the status document, and the numbers of /metrics that are read and not counted.
 
-Both are read from the ledger as of the last commit, and from the lanes.
+Both are read from the ledger as of the last commit, and from the lanes. Neither waits long for a disk that hangs.
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from agent import __version__
@@ -21,12 +21,14 @@ from agent.serve.ownprocess import process_readings
 from agent.spool.picture import Picture
 from agent.spool.records import Waiting
 from agent.spool.spool import INTAKE_BYTES
+from agent.supervise.latest import Latest
 from agent.supervise.pipeline import Pipeline
+from agent.worker import Worker
 
 
 @dataclass(slots=True)
 class Status:
-    """Looks at a running agent."""
+    """Looks at a running agent. ``endpoint`` holds the URL of the endpoint once it is bound."""
 
     config: Config
     host: Host
@@ -35,15 +37,16 @@ class Status:
     health: Health
     started_at_ns: int
     state: Callable[[], str]
-    tasks: list[asyncio.Task[None]] = field(default_factory=list)
-    endpoint: list[str] = field(default_factory=list)
-    """The URL of the endpoint, once it is bound."""
+    endpoint: Sequence[str]
+    picture: Latest[Picture]
+    damaged: Latest[list[str]]
+    readings_of_process: Latest[Readings]
 
     async def document(self) -> dict[str, Any]:
-        """What /status and ``telemetry-agent status --json`` show."""
-        picture = await self.pipeline.spool.picture()
+        """What /status and ``telemetry-agent status --json`` show; secrets are masked in every text."""
+        picture = await self.picture.get()
         report = self.health.report()
-        return {
+        document: dict[str, Any] = {
             "version": __version__,
             "pid": os.getpid(),
             "started_at": self.started_at_ns // 1_000_000_000,
@@ -66,10 +69,12 @@ class Status:
                 for link in self.pipeline.chain.links
             ],
             "lanes": self._lanes(picture),
-            "spool": self._spool(picture),
+            "spool": self._spool(picture) | {"damaged_directories": await self.damaged.get()},
             "ledger": ledger_document(picture),
             "unrouted": picture.unrouted,
         }
+        masked: dict[str, Any] = masked_in(document, self.config.secrets.mask)
+        return masked
 
     def _lanes(self, picture: Picture) -> list[dict[str, Any]]:
         return [self._lane(balance.lane, picture.waiting[balance.lane]) for balance in picture.balances]
@@ -82,16 +87,13 @@ class Status:
             "name": name,
             "state": "orphaned" if state is None else state.doing,
             "breaker": "closed" if state is None else state.breaker.state,
-            "last_error": None if state is None else self._masked(state.last_error),
-            "hold_reason": None if state is None else self._masked(state.hold_reason),
+            "last_error": None if state is None else state.last_error,
+            "hold_reason": None if state is None else state.hold_reason,
             "retry_in_seconds": None if retry_at is None else round(retry_at - self.clock.monotonic_seconds(), 1),
             "waiting_records": waiting.records + waiting.held,
             "waiting_bytes": waiting.bytes,
             "oldest_seconds": self._age(waiting),
         }
-
-    def _masked(self, text: str | None) -> str | None:
-        return None if text is None else self.config.secrets.mask(text)
 
     def _age(self, waiting: Waiting) -> float:
         if not waiting.oldest_time_ns:
@@ -100,7 +102,6 @@ class Status:
 
     def _spool(self, picture: Picture) -> dict[str, Any]:
         spool = self.pipeline.spool
-        directory = self.host.spool_dir
         return {
             "path": str(spool.store.path),
             "bytes": picture.used_bytes,
@@ -110,12 +111,11 @@ class Status:
             "last_commit_seconds": round(self.clock.monotonic_seconds() - spool.last_commit_seconds, 1),
             "full": spool.trouble is not None,
             "trouble": spool.trouble,
-            "damaged_directories": sorted(path.name for path in directory.parent.glob(f"{directory.name}.damaged-*")),
         }
 
     async def readings(self) -> Readings:
         """The numbers of /metrics that nobody counts twice."""
-        picture = await self.pipeline.spool.picture()
+        picture = await self.picture.get()
         spool = self.pipeline.spool
         own: dict[str, dict[tuple[str, ...], float]] = {
             "telemetry_agent_records_total": _records(picture),
@@ -146,7 +146,47 @@ class Status:
             own["telemetry_agent_waiting_records"][name,] = lane["waiting_records"]
             own["telemetry_agent_waiting_bytes"][name,] = lane["waiting_bytes"]
             own["telemetry_agent_oldest_waiting_seconds"][name,] = lane["oldest_seconds"]
-        return {**own, **process_readings(self.host, self.started_at_ns / 1e9)}
+        return {**own, **await self.readings_of_process.get()}
+
+
+@asynccontextmanager
+async def looking(  # noqa: PLR0913 - what it looks at
+    config: Config,
+    host: Host,
+    clock: Clock,
+    pipeline: Pipeline,
+    health: Health,
+    *,
+    started_at_ns: int,
+    state: Callable[[], str],
+    endpoint: Sequence[str],
+    worker: Worker,
+) -> AsyncIterator[Status]:
+    """A status; leaving ends what it still asks. ``worker`` is a thread that a dead disk may block."""
+    picture = Latest(pipeline.spool.picture, Picture())
+    damaged = Latest(lambda: worker.run(damaged_directories, host), list[str]())
+    process = Latest[Readings](lambda: worker.run(process_readings, host, started_at_ns / 1e9), {})
+    try:
+        yield Status(config, host, clock, pipeline, health, started_at_ns, state, endpoint, picture, damaged, process)
+    finally:
+        for latest in (picture, damaged, process):
+            await latest.close()
+
+
+def damaged_directories(host: Host) -> list[str]:
+    """The names of the spools that were set aside, oldest first."""
+    return sorted(path.name for path in host.state_dir.glob(f"{host.spool_dir.name}.damaged-*"))
+
+
+def masked_in(value: Any, mask: Callable[[str], str]) -> Any:
+    """``value`` with every text in its lists and dictionaries masked."""
+    if isinstance(value, str):
+        return mask(value)
+    if isinstance(value, dict):
+        return {key: masked_in(each, mask) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [masked_in(each, mask) for each in value]
+    return value
 
 
 def ledger_document(picture: Picture) -> dict[str, Any]:
