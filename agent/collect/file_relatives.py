@@ -11,7 +11,7 @@ import contextlib
 import os
 import re
 import stat
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator
 
 from agent.collect.file_follow import Followed
 from agent.collect.file_identity import PREFIX_BYTES, Inode, born_ns_of_key, inode_of, key_at, open_regular
@@ -37,30 +37,65 @@ def rotated_names(paths: Iterable[str], names: Container[str]) -> Iterator[tuple
                 break
 
 
-def births(followed: Followed, new: Container[Tail], names: Container[str] | None) -> dict[str, int]:
-    """When the youngest file known by each of ``names``, or by any, was born; those in ``new`` are not known yet."""
-    known = [(tail.path, tail.key) for tail in followed.tails.values() if tail not in new]
-    youngest: dict[str, int] = {}
-    for path, key in [*known, *((cursor.path, key) for _, key, cursor in followed.absent)]:
-        if names is None or path in names:
-            youngest[path] = max(youngest.get(path, 0), born_ns_of_key(key))
-    return {path: born_ns for path, born_ns in youngest.items() if born_ns}
+class Relatives:
+    """Knows when the youngest file of each name was born; about ``most`` names, those of files at hand first.
 
+    A directory is listed only when it changed, and once more after that: its time moves in ticks of the kernel, so
+    that one change may hide another.
+    """
 
-def unseen(followed: Followed, births_ns: Mapping[str, int]) -> Iterator[tuple[str, str, str, os.stat_result]]:
-    """Path, name, key and status of each file that is a younger one of its name and no copy of an older one."""
-    for directory in sorted({os.path.dirname(name) for name in births_ns}):
-        for path, name in rotated_names(followed.names.paths(directory), births_ns.keys()):
-            with contextlib.suppress(OSError):
-                status = os.stat(path)
-                inode = inode_of(status)
-                if inode in followed.tails or not stat.S_ISREG(status.st_mode):
-                    continue
-                key = key_at(path, inode)
-                if born_ns_of_key(key) < births_ns[name] or followed.guard.refuses(followed.names.real(path), inode):
-                    continue
-                if not _is_copy(followed, path, inode, name):
-                    yield path, name, key, status
+    def __init__(self, followed: Followed, most: int) -> None:
+        self._followed = followed
+        self._most = most
+        self._born_ns: dict[str, dict[str, int]] = {}
+        self._listed: dict[str, tuple[int, bool]] = {}
+        for _, key, cursor in followed.absent:
+            self._add(cursor.path, key)
+
+    def learn(self, new: Iterable[Tail]) -> None:
+        """Takes in files that were found; when there are too many names, only those of followed files are kept."""
+        for tail in new:
+            self._add(tail.path, tail.key)
+        if sum(map(len, self._born_ns.values())) > 2 * self._most:
+            self._born_ns.clear()
+            self._listed.clear()
+            self.learn(self._followed.tails.values())
+
+    def unseen(self) -> Iterator[tuple[str, str, str, os.stat_result]]:
+        """Path, name, key and status of each file that is the younger one of its name and no copy of an older one."""
+        known = {inode[1] for inode in self._followed.tails}
+        for directory, births_ns in self._born_ns.items():
+            if self._changed(directory):
+                paths = self._followed.names.others(directory, known)
+                for path, name in rotated_names(paths, births_ns.keys()):
+                    with contextlib.suppress(OSError):
+                        found = self._younger(path, name, births_ns[name])
+                        if found is not None:
+                            yield path, name, *found
+
+    def _younger(self, path: str, name: str, born_ns: int) -> tuple[str, os.stat_result] | None:
+        status = os.stat(path)
+        inode = inode_of(status)
+        if inode in self._followed.tails or not born_ns or not stat.S_ISREG(status.st_mode):
+            return None
+        key = key_at(path, inode)
+        if born_ns_of_key(key) < born_ns or self._followed.guard.refuses(self._followed.names.real(path), inode):
+            return None
+        return None if _is_copy(self._followed, path, inode, name) else (key, status)
+
+    def _changed(self, directory: str) -> bool:
+        """Whether names may have come or gone since the last time this was asked."""
+        try:
+            changed_ns = os.stat(directory).st_mtime_ns
+        except OSError:
+            return False
+        before_ns, again = self._listed.get(directory, (0, True))
+        self._listed[directory] = changed_ns, changed_ns != before_ns
+        return again or changed_ns != before_ns
+
+    def _add(self, path: str, key: str) -> None:
+        births_ns = self._born_ns.setdefault(os.path.dirname(path), {})
+        births_ns[path] = max(births_ns.get(path, 0), born_ns_of_key(key))
 
 
 def _is_copy(followed: Followed, path: str, inode: Inode, name: str) -> bool:

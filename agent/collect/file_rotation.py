@@ -11,7 +11,7 @@ import fcntl
 import os
 import signal
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from pathlib import Path
 
 from agent.collect.file_identity import PREFIX_BYTES, Fingerprint, Inode, inode_of, open_regular
@@ -69,12 +69,13 @@ class Names:
                 return path
         return None
 
-    def paths(self, directory: str) -> list[str]:
-        """Everything in ``directory``, sorted; nothing where it cannot be read."""
+    def others(self, directory: str, known: Container[int]) -> list[str]:
+        """Everything in ``directory`` but inode numbers that are ``known``, sorted; nothing where it cannot be read."""
         try:
-            return sorted(path for paths in self._list(directory).values() for path in paths)
+            listed = self._list(directory).items()
         except OSError:
             return []
+        return sorted(path for number, paths in listed if number not in known for path in paths)
 
     def _list(self, directory: str) -> dict[int, list[str]]:
         if directory not in self._listed:

@@ -7,7 +7,6 @@ decides where reading starts; whatever appears later is read from its beginning.
 from __future__ import annotations
 
 import os
-from itertools import pairwise
 
 from agent.clock import NANOSECONDS, Time
 from agent.collect.file_absent import STARTED
@@ -16,7 +15,7 @@ from agent.collect.file_discovery import Discovery, Found
 from agent.collect.file_follow import Followed
 from agent.collect.file_identity import Inode, born_ns_of_key, inode_of, key_at
 from agent.collect.file_options import FileOptions
-from agent.collect.file_relatives import births, unseen
+from agent.collect.file_relatives import Relatives
 from agent.collect.file_rotation import Names, lies_at
 from agent.collect.file_tail import Tail
 from agent.wire.lines import line_start
@@ -36,6 +35,7 @@ class Scan:
         self._first_start = first_start
         self._first = True
         self._unsearched = {key for _, key, _ in followed.absent}
+        self._relatives = Relatives(followed, options.max_files)
         self._new: dict[Tail, None] = {}
         self._failures: dict[str, OSError] = {}
 
@@ -52,9 +52,11 @@ class Scan:
         found, followed.names = self._discovery.walk(), Names()
         followed.directories, self._failures = set(found.directories), found.failures
         self._new = {}
-        present, known = self._by_inode(found), {tail: tail.where for tail in followed.tails.values()}
+        present, known = self._by_inode(found), tuple(followed.tails.values())
         for tail in known:
-            if tail.inode in present:
+            if tail.inode in present and self._reused(tail, *present[tail.inode]):
+                followed.vanish(tail, now, for_good=True)
+            elif tail.inode in present:
                 followed.seen(tail, *present.pop(tail.inode), now)
             else:
                 self._missing(tail, now)
@@ -62,8 +64,9 @@ class Scan:
         if self._first:
             self._begin()
         self._search(now)
-        self._relatives({tail.path for tail, where in known.items() if tail.where != where}, now)
+        self._take_relatives(now)
         self._put_in_order()
+        self._relatives.learn(self._new)
         self._forget(now)
         followed.directories.update(os.path.dirname(path) for path in followed.by_name)
         followed.faults.left_out("max_files", self._options.max_files, followed.files_left_out)
@@ -85,11 +88,24 @@ class Scan:
                 present[inode] = path, status
         return present
 
+    @staticmethod
+    def _reused(tail: Tail, path: str, status: os.stat_result) -> bool:
+        """Whether the inode of a file that is not open is another file's by now; asked only where something changed."""
+        as_it_was = (tail.where, tail.size, tail.mtime_ns) == (path, status.st_size, status.st_mtime_ns)
+        if tail.fd >= 0 or as_it_was:
+            return False
+        try:
+            return key_at(path, tail.inode) != tail.key
+        except OSError:
+            return False
+
     def _missing(self, tail: Tail, now: Time) -> None:
         """A followed file that no pattern finds any more: it has another name, or only our descriptor, or is gone."""
         try:
             where = self._find(tail)
-            if where is not None:
+            if where is not None and self._reused(tail, where, os.stat(where)):
+                self._followed.vanish(tail, now, for_good=True)
+            elif where is not None:
                 self._followed.seen(tail, where, os.stat(where), now)
             elif tail.fd >= 0:
                 self._followed.seen(tail, None, os.fstat(tail.fd), now)
@@ -188,13 +204,10 @@ class Scan:
             followed.absent.take(key)
             followed.follow(Tail.resumed(inode, key, where, cursor), os.stat(where), now)
 
-    def _relatives(self, lost_names: set[str], now: Time) -> None:
-        """Takes in files that came and lost their name between two scans; after a restart any name may have."""
+    def _take_relatives(self, now: Time) -> None:
+        """Takes in files that came and lost their name between two scans, or while nobody looked."""
         followed = self._followed
-        if not lost_names and not self._first:
-            return
-        names = births(followed, self._new, None if self._first else lost_names)
-        for path, name, key, status in unseen(followed, names):
+        for path, name, key, status in tuple(self._relatives.unseen()):
             if not self._discovery.excludes(path) and len(followed.tails) < self._options.max_files:
                 tail = Tail(inode_of(status), key, name, path)
                 self._new[tail] = None
@@ -209,9 +222,9 @@ class Scan:
                 bearers.setdefault(tail.path, []).append(tail)
         for tails in bearers.values():
             tails.sort(key=lambda tail: (tail.where == tail.path, born_ns_of_key(tail.key)))
-            for former, tail in pairwise(tails):
+            for index, tail in enumerate(tails):
                 if tail in self._new or self._first:
-                    tail.after = former
+                    tail.after = tuple(former for former in tails[:index] if former.unread_bytes)
 
     def _forget(self, now: Time) -> None:
         oldest = now.wall_ns // NANOSECONDS - int(self._options.forget_after_seconds)

@@ -45,7 +45,7 @@ class Tail:
     ``scanned`` bytes after the offset are known to hold no line end. ``still_since`` is when, on the monotonic
     clock, it last grew or was renamed. ``peak`` is the most it was seen to hold since its offset began to count, and
     ``names`` are all that events may call it. ``fresh``: it appeared while the agent ran and may prove to be a copy.
-    ``after`` is the file that had this one's name before and is to be read first. ``error`` is why it cannot be read.
+    ``after`` are files that had this one's name before and are read first. ``error`` is why it cannot be read.
     """
 
     inode: Inode
@@ -64,7 +64,7 @@ class Tail:
     names: tuple[str, ...] = ()
     still_since: float = 0.0
     fresh: bool = False
-    after: Tail | None = field(default=None, repr=False)
+    after: tuple[Tail, ...] = field(default=(), repr=False)
     error: str = ""
 
     @classmethod

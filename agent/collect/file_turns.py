@@ -29,7 +29,10 @@ class Turns:
         """A file and the next piece of it, or None when there is nothing to read anywhere."""
         ready = self._followed.ready
         waiting = 0
-        while waiting < len(ready):
+        while ready:
+            if waiting == len(ready):  # for each other, in a circle that should not be: nobody waits any more
+                for tail in ready:
+                    tail.after = ()
             tail = next(iter(ready))
             del ready[tail]
             if self._waits(tail):
@@ -44,11 +47,10 @@ class Turns:
         return None
 
     def _waits(self, tail: Tail) -> bool:
-        """Whether the file that had this one's name before still has something to read; it goes first."""
-        former = tail.after
-        if former is not None and former in self._followed.ready and former.after is not tail:
+        """Whether a file that had this one's name before still has something to read; it goes first."""
+        if any(former in self._followed.ready for former in tail.after):
             return True
-        tail.after = None
+        tail.after = ()
         return False
 
     def _turn(self, tail: Tail, now: Time) -> Piece | None:
@@ -130,7 +132,7 @@ class Turns:
         else:
             self._followed.ready[copy] = None
         tail.restart()
-        tail.after = copy
+        tail.after = () if copy is None else (copy,)
         self._followed.pending[tail.key] = tail.cursor().encode()
         self._followed.ready[tail] = None
 
@@ -146,10 +148,13 @@ class Turns:
             lambda path, inode: guard.refuses(os.path.realpath(path), inode),
         )
         for path, inode, fd in candidates:
-            known = tails.get(inode)
+            key, known = key_of_open(fd), tails.get(inode)
+            if known is not None and known.key != key:
+                self._followed.vanish(known, now, for_good=True)
+                known = None
             if known is tail or (known is not None and known.offset) or not holds_the_rest(fd, tail):
                 continue
-            copy = known or Tail(inode, key_of_open(fd), tail.path, path)
+            copy = known or Tail(inode, key, tail.path, path)
             copy.take_over(tail)
             self._followed.follow(copy, os.fstat(fd), now)
             self._followed.pending[copy.key] = copy.cursor().encode()

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from agent.collect.file_identity import inode_of, key_at
 from tests.collect.conftest import Reader
 from tests.fakes import FakeClock
 
@@ -73,9 +74,9 @@ class Rotations(RuleBasedStateMachine):
             self.let_it_be_known(path)
             self.finish(name)
             self.rotations += 1
-            os.rename(
-                path, self.reader.logs / (f"{name}-{self.rotations}.log" if inside else f"{path}.{self.rotations}")
-            )
+            if inside and not self.seen(path):
+                self.take_in(1)  # under a name of its own it would be in order with nobody
+            os.rename(path, f"{path}.{self.rotations + 500}" if not inside else self.path(f"{name}-{self.rotations}"))
 
     @rule(name=WRITERS)
     def shift(self, name: str) -> None:
@@ -176,11 +177,12 @@ class Rotations(RuleBasedStateMachine):
     def seen(self, path: Path) -> bool:
         """Whether the source has looked into the file; one that was truncated before that is known to nobody."""
         assert self.reader.source is not None
-        tail = self.reader.source._followed.tails.get((path.stat().st_dev, path.stat().st_ino))
-        return tail is not None and tail.offset > 0
+        inode = inode_of(path.stat())
+        tail = self.reader.source._followed.tails.get(inode)
+        return tail is not None and tail.offset > 0 and tail.key == key_at(str(path), inode)
 
     def let_it_be_known(self, path: Path) -> None:
-        """The first file of a name is looked at once before it is renamed; that it ever had the name nobody can tell."""
+        """The first file of a name is looked at before it is renamed: else nobody can tell that it had that name."""
         assert self.reader.source is not None
         followed = self.reader.source._followed
         names = {tail.path for tail in followed.tails.values()} | {cursor.path for _, _, cursor in followed.absent}
