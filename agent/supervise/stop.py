@@ -133,7 +133,7 @@ def _loop_failed(stop: Stop) -> Callable[[asyncio.AbstractEventLoop, dict[str, A
     """A task that failed and that nobody awaited ends the agent; what a peer did to a connection does not."""
 
     def failed(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        error, task = context.get("exception"), context.get("task")
+        error, task = context.get("exception"), context.get("task") or context.get("future")
         log.error("%s", context.get("message", "the loop met an error"), exc_info=error)
         if error is not None and isinstance(task, asyncio.Task):
             stop.ask(f"{task.get_name()} failed: {type(error).__name__}", failed=True)
