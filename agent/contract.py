@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, Protocol, TypeAlias, TypeVar
+
+import msgspec
+from msgspec import field
 
 from agent.secrets import Secrets
 
@@ -24,8 +26,7 @@ Flow: TypeAlias = "tuple[str, Signal]"
 """What the ledger tells apart: the source's name and the signal."""
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(msgspec.Struct, frozen=True):
     """What a component is given when it is opened.
 
     ``name`` is its name in the configuration (``file.nginx``). ``labels`` are the agent's. ``positions`` are a
@@ -54,13 +55,12 @@ class Source(Protocol):
 class Rereadable(Protocol):
     """A source that can read a part of the past again, for the spool to heal a damaged batch."""
 
-    async def reread(self, origin: Origin) -> bytes | None:
-        """The bytes at ``origin``, or None where they no longer exist as they were."""
+    async def reread(self, origin: Origin) -> Batch | None:
+        """The batch that was read from ``origin``, or None where that no longer exists as it was."""
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(msgspec.Struct, frozen=True):
     """What a processor holds between calls: ``blob`` restores it, ``records`` are counted as waiting."""
 
     blob: bytes
@@ -86,8 +86,7 @@ class Processor(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Rejection:
+class Rejection(msgspec.Struct, frozen=True):
     """Records a destination refused for good while it took the rest."""
 
     reason: str
@@ -95,8 +94,7 @@ class Rejection:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(msgspec.Struct, frozen=True):
     """What the destination confirmed: everything sent except ``rejected``."""
 
     rejected: tuple[Rejection, ...] = ()
@@ -109,11 +107,10 @@ class Destination(Protocol):
 
 
 O = TypeVar("O", bound="ComponentOptions")  # noqa: E741 - the design's own name
-T = TypeVar("T", covariant=True)
+T_co = TypeVar("T_co", covariant=True)
 
 
-@dataclass(frozen=True)
-class Component(Generic[O, T]):
+class Component(msgspec.Struct, Generic[O, T_co], frozen=True):
     """A registered kind of collector, processor or destination.
 
     ``signals`` are what it makes (collector), changes (processor) or takes (destination, one lane each).
@@ -122,7 +119,7 @@ class Component(Generic[O, T]):
 
     name: str
     options: type[O]
-    open: Callable[[O, Context], AbstractAsyncContextManager[T]]
+    open: Callable[[O, Context], AbstractAsyncContextManager[T_co]]
     signals: tuple[Signal, ...]
     summary: str
     lossy: bool = False

@@ -18,12 +18,13 @@ from agent.batch import Batch, Labels, Logs, Origin, Position, labels_of
 from agent.clock import now as time_now
 from agent.collect.file_faults import Faults, printable
 from agent.collect.file_follow import Followed
-from agent.collect.file_reread import origin_of, read_again
+from agent.collect.file_reread import origin_of, parse_key, read_again
 from agent.collect.file_rotation import SpoolGuard
 from agent.collect.file_scan import Scan
 from agent.collect.file_tail import Piece, Tail
 from agent.collect.file_turns import Turns
 from agent.collect.file_watch import Watch, open_watch
+from agent.wire.lines import NEWLINE
 from agent.worker import Worker
 
 if TYPE_CHECKING:
@@ -67,9 +68,16 @@ class FileSource:
             else:
                 await self._rest()
 
-    async def reread(self, origin: Origin) -> bytes | None:
-        """The bytes at ``origin`` as they were handed on, or None where they no longer exist."""
-        return await self._worker.run(read_again, origin, sorted(self._followed.directories), self._guard)
+    async def reread(self, origin: Origin) -> Logs | None:
+        """The lines at ``origin`` as they were handed on, or None where they no longer exist."""
+        return await self._worker.run(self._again, origin)
+
+    def _again(self, origin: Origin) -> Logs | None:
+        block = read_again(origin, sorted(self._followed.directories), self._guard)
+        if block is None:
+            return None
+        labels = self._labels(self._followed.path_of(parse_key(origin.key)[0]))
+        return Logs(self._context.name, labels, block, block.count(NEWLINE), origin=origin)
 
     def status(self) -> dict[str, Any]:
         """What /status shows: how many files, how far behind, what cannot be read."""

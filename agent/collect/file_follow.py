@@ -47,6 +47,11 @@ class Followed:
         self.open_files = OpenFiles(options.max_open_files)
         self._rotate_wait_seconds = options.rotate_wait_seconds
 
+    def path_of(self, key: str) -> str:
+        """The name under which a file was found, by its key; empty where that is not known."""
+        here = next((tail.path for tail in self.tails.values() if tail.key == key), None)
+        return here or next((cursor.path for _, known, cursor in self.absent if known == key), "")
+
     def written(self, paths: set[str]) -> None:
         """Readies files that were written to."""
         for path in paths & self.by_name.keys():

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 
-from agent.batch import Batch, Logs, Origin
+from agent.batch import Batch, Origin
 from agent.contract import Source
 from agent.export.drain import Done, Parcel
 from agent.process.chain import Chain
@@ -84,7 +84,7 @@ class Healer:
         if reread is None or parcel.origin is None:
             return None
         origin = parcel.origin
-        batch: Logs | None = await reread(origin)
+        batch: Batch | None = await reread(origin)
         if batch is None:
             return None
         chain = await self._fresh_chain()

@@ -154,7 +154,11 @@ async def again(reader: Reader, origin: Origin | None) -> bytes | None:
     async with open_file(FileOptions(paths=(f"{reader.logs}/*.log",)), made) as source:
         source.step()
         assert origin is not None
-        return await source.reread(origin)
+        batch = await source.reread(origin)
+    if batch is None:
+        return None
+    assert dict(batch.labels)["filename"] == f"{reader.logs}/a.log"
+    return batch.block
 
 
 async def test_a_batch_is_read_again_from_where_it_came(reader: Reader) -> None:
