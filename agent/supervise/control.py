@@ -150,7 +150,8 @@ def _bound(path: Path) -> socket.socket:
     except OSError as error:
         listening.close()
         raise ControlError(
-            f"{path}: {error.strerror or error}; the agent's user must be able to write [agent] run_dir"
+            f"{path}: {error.strerror or error}; the agent's user must be able to write [agent] run_dir: "
+            "give it that directory, or name another there"
         ) from error
     except AgentError:
         listening.close()

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from agent.clock import Clock, SystemClock
 from agent.config.load import load
 from agent.config.model import Config
-from agent.errors import AgentError
+from agent.errors import AgentError, SpoolDamaged, SpoolFull
 from agent.host import Host
 from agent.ownlogs import OwnLogs, open_logs
 from agent.ownmetrics import Meter
@@ -28,7 +28,7 @@ from agent.secrets import Secrets
 from agent.serve.exposition import metrics_route
 from agent.serve.health import Health
 from agent.serve.routes import Request, Response, Routes, json_response
-from agent.spool.spool import open_spool
+from agent.spool.spool import Spool, open_spool
 from agent.supervise import instance
 from agent.supervise.checks import checks
 from agent.supervise.commands import Command, commands
@@ -93,7 +93,7 @@ async def _run(agent: Agent, notify: Notify) -> int:
     async with AsyncExitStack() as stack:
         stop = stack.enter_context(stopping(reload_wanted.set))
         stack.push_async_callback(end, tasks)  # fed until everything else is closed: systemd watches a stop too
-        spool = await stack.enter_async_context(open_spool(agent.host, agent.config.spool, agent.clock, agent.meter))
+        spool = await _open_spool(agent, stack)
         pipeline = await stack.enter_async_context(
             open_pipeline(agent.config, agent.host, agent.clock, agent.meter, spool)
         )
@@ -124,6 +124,16 @@ async def _run(agent: Agent, notify: Notify) -> int:
         await drain_out(pipeline)
     log.info("stopped")
     return 1 if stop.failed else 0
+
+
+async def _open_spool(agent: Agent, stack: AsyncExitStack) -> Spool:
+    try:
+        return await stack.enter_async_context(open_spool(agent.host, agent.config.spool, agent.clock, agent.meter))
+    except (SpoolDamaged, SpoolFull, OSError) as error:
+        raise AgentError(
+            f"[agent] state_dir {agent.host.state_dir}: the spool {error}; this user must own everything in it, and "
+            "its disk must have room"
+        ) from error
 
 
 async def _open_outside(
