@@ -66,6 +66,7 @@ class Spool:
         self._troubles = Repeating(log, clock.monotonic_seconds)
         self._group = Group()
         self._durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._in_flight = self._durable
         self._replacing = asyncio.Lock()
         self._committing = False
         self._urgent = False
@@ -198,6 +199,9 @@ class Spool:
     async def flush(self) -> None:
         """Returns once everything put or acknowledged so far is durable."""
         while self._group or self._committing:
+            if not self._group:
+                await asyncio.shield(self._in_flight)
+                continue
             self._urgent = True
             self._wake.set()
             await asyncio.shield(self._durable)
@@ -242,6 +246,7 @@ class Spool:
     async def _commit(self) -> None:
         group, self._group = self._group, Group()
         durable, self._durable = self._durable, asyncio.get_running_loop().create_future()
+        self._in_flight = durable
         self._urgent, self._committing = False, True
         group.last_time_ns = self.times.last_ns
         size = sum(taken.size_bytes for taken in group.taken)
