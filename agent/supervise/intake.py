@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -93,10 +94,17 @@ class SourceState:
     last_error: str | None = None
     source: Source | None = None
 
+    def fail(self, error: BaseException) -> None:
+        """Notes why it does not run."""
+        self.state, self.last_error = "failed", f"{type(error).__name__}: {error}"
+
     def detail(self) -> Mapping[str, object]:
         """What the source says of itself."""
         status: Callable[[], Mapping[str, object]] | None = getattr(self.source, "status", None)
-        return {} if status is None else status()
+        try:
+            return {} if status is None else status()
+        except Exception as error:  # noqa: BLE001 - a source may fail in any way; the others are shown all the same
+            return {"status_failed": f"{type(error).__name__}: {error}"}
 
 
 async def run_source(
@@ -108,24 +116,52 @@ async def run_source(
     troubles = Repeating(log, clock.monotonic_seconds)
     while True:
         try:
-            async with configured.component.open(configured.options, context_now) as source:
-                state.source, state.state = source, "running"
-                async for batch in source.batches():
-                    with correlated():
-                        state.state = "running" if spool.has_room([batch]) else "blocked"
-                        await intake.take(batch)
-                    state.state = "running"
-                    if troubles.failing:
-                        state.last_error = None
-                        troubles.recovered(f"{state.name} is read again")
+            await _read(configured, context_now, intake, spool, state, troubles)
             return
-        except Exception as error:  # a source may fail in any way; the others go on
-            state.state, state.last_error = "failed", f"{type(error).__name__}: {error}"
-            meter.add("telemetry_agent_collect_errors_total", 1, (state.name,))
-            troubles.failed(state.last_error, f"{state.name} failed ({state.last_error}); it is opened again")
-            log.debug("%s failed", state.name, exc_info=error)
-        finally:
-            state.source = None
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():  # it is this task that is ended, and not something of the source
+                raise
+            failure: BaseException = error
+        except Exception as error:  # noqa: BLE001 - a source may fail in any way; the others go on
+            failure = error
+        state.fail(failure)
+        meter.add("telemetry_agent_collect_errors_total", 1, (state.name,))
+        troubles.failed(type(failure).__name__, f"{state.name} failed ({state.last_error}); it is opened again")
+        log.debug("%s failed", state.name, exc_info=failure)
+        del failure
         await clock.sleep(RESTART_SECONDS)
-        await spool.flush()
+        await spool.flush()  # so that it begins where what it gave ends
         context_now = context()
+
+
+async def _read(
+    configured: Configured, context: Context, intake: Intake, spool: Spool, state: SourceState, troubles: Repeating
+) -> None:
+    """Takes in what a source gives until it gives no more. Raises whatever it raises."""
+    try:
+        async with configured.component.open(configured.options, context) as source, _closing(source) as batches:
+            state.source, state.state = source, "running"
+            async for batch in batches:
+                with correlated():
+                    state.state = "running" if spool.has_room([batch]) else "blocked"
+                    await intake.take(batch)
+                state.state = "running"
+                if troubles.failing:
+                    state.last_error = None
+                    troubles.recovered(f"{state.name} is read again")
+            state.state = "ended"
+    finally:
+        state.source = None
+
+
+@asynccontextmanager
+async def _closing(source: Source) -> AsyncIterator[AsyncIterator[Batch]]:
+    """The source's batches; a generator is closed before the source is."""
+    batches = source.batches()
+    try:
+        yield batches
+    finally:
+        close: Callable[[], Awaitable[None]] | None = getattr(batches, "aclose", None)
+        if close is not None:
+            await close()
