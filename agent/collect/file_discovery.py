@@ -35,13 +35,13 @@ class Discovery:
 
     def __init__(self, paths: Sequence[str], exclude: Sequence[str], max_directories: int) -> None:
         self._patterns = [_parts(path) for path in paths]
-        self._wanted = [re.compile(expression(path)) for path in paths]
-        self._exclude = [re.compile(expression(pattern if "/" in pattern else "/**/" + pattern)) for pattern in exclude]
+        self._wanted = _one_of(paths)
+        self._exclude = _one_of([pattern if "/" in pattern else "/**/" + pattern for pattern in exclude])
         self._max_directories = max_directories
 
     def matches(self, path: str) -> bool:
         """Whether a file at ``path`` would be found."""
-        return any(wanted.match(path) for wanted in self._wanted) and not self.excludes(path)
+        return self._wanted.match(path) is not None and not self.excludes(path)
 
     def walk(self) -> Found:
         """Every regular file that matches now."""
@@ -57,7 +57,12 @@ class Discovery:
 
     def excludes(self, path: str) -> bool:
         """Whether ``exclude`` leaves ``path`` out."""
-        return any(pattern.match(path) for pattern in self._exclude)
+        return self._exclude.match(path) is not None
+
+
+def _one_of(patterns: Sequence[str]) -> re.Pattern[str]:
+    """Matches what any of ``patterns`` does; nothing where there are none."""
+    return re.compile("|".join(map(expression, patterns)) or r"(?!)")
 
 
 def expression(pattern: str) -> str:
@@ -132,7 +137,8 @@ class _Walk:
             fits = re.compile(_name_expression(part)).fullmatch
             hidden = part.startswith(".")
             names = [e for e in self._list(directory) if fits(e.name) and (hidden or e.name[0] != ".")]
-            return [(os.path.join(directory, e.name), rest) for e in names if e.is_directory or not rest]
+            base = directory.rstrip("/") + "/"
+            return [(base + e.name, rest) for e in names if e.is_directory or not rest]
         if not rest:
             self._note(directory)
         return [(os.path.join(directory, part), rest)]

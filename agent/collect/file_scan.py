@@ -164,6 +164,7 @@ class Scan:
         followed.follow(tail, status, now)
         if self._first and self._first_start and self._options.start_at == "end":
             self._start_at_end(tail, status)
+        followed.pending[key] = tail.cursor().encode()  # from now on it is missed if it is gone before it was read
 
     def _start_at_end(self, tail: Tail, status: os.stat_result) -> None:
         """From its last unfinished line on; where it cannot be read yet, from its present size on."""
@@ -176,7 +177,6 @@ class Scan:
             tail.start_at(status.st_size - back + whole if whole else status.st_size)
         except OSError as error:
             self._followed.fault(tail, error)
-        self._followed.pending[tail.key] = tail.cursor().encode()
 
     def _begin(self) -> None:
         followed = self._followed
@@ -212,6 +212,7 @@ class Scan:
                 tail = Tail(inode_of(status), key, name, path)
                 self._new[tail] = None
                 followed.follow(tail, status, now)
+                followed.pending[key] = tail.cursor().encode()
 
     def _put_in_order(self) -> None:
         """Lets files that had one name be read in the order of their birth."""

@@ -16,6 +16,7 @@ from agent.wire.lines import NEWLINE, ended, whole_lines
 SKIP_BYTES = 16 << 20
 """Most bytes of one over-long line passed over in one go."""
 _SKIP_CHUNK_BYTES = 256 << 10
+_GROWN_BYTES = 4096
 
 
 class Rewritten(Exception):
@@ -176,8 +177,8 @@ class Tail:
         """How many bytes to read from the offset on; 0 while a growing line has neither ended nor become too long."""
         if self.scanned > self.unread_bytes:  # its unfinished end was taken back
             self.scanned = 0
-        if not self.scanned:
-            return block_bytes
+        if not self.scanned:  # a buffer of the whole block costs more than the read of a small file
+            return min(block_bytes, self.unread_bytes + _GROWN_BYTES)
         more = os.pread(self.fd, block_bytes, self.offset + self.scanned)
         reach = self.scanned + len(more)
         if NEWLINE in more or reach > max_line_bytes:

@@ -140,6 +140,18 @@ def test_equal_files_are_told_apart(reader: Reader) -> None:
     assert reader.read(20) == [b"same"] * 1000
 
 
+def test_a_file_that_was_found_and_never_read_is_missed_when_it_is_gone(reader: Reader) -> None:
+    reader.write("a.log", b"one\n")
+    path = reader.write("b.log", b"never read\n")
+    reader.start()
+    assert reader.step() is not None
+    reader.stop()
+    os.unlink(path)
+    reader.start()
+    reader.read()
+    assert reader.lost("vanished") == len(b"never read\n")
+
+
 def test_a_position_is_json_that_survives_any_name() -> None:
     cursor = Cursor("/var/log/\udcff\n.log", 10, 20, 30, Fingerprint(4, "ab"), Fingerprint(10, "cd"), True, 5)
     assert decode(cursor.encode()) == cursor
