@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 
 from agent.batch import Batch, Origin
@@ -68,31 +69,36 @@ class LaneQueue:
 
 
 class Healer:
-    """Reads a damaged batch again from its source, and changes it as it was changed before."""
+    """Reads a damaged batch again from its source, and changes it as it was changed before.
+
+    ``source`` gives a source by its name once it is open; ``fresh_chain`` opens the processors without a past.
+    """
 
     def __init__(
-        self, sources: Callable[[], Mapping[str, Source]], fresh_chain: Callable[[], Awaitable[Chain]], worker: Worker
+        self,
+        source: Callable[[str], Awaitable[Source | None]],
+        fresh_chain: Callable[[], AbstractAsyncContextManager[Chain]],
+        worker: Worker,
     ) -> None:
-        self._sources = sources
+        self._source = source
         self._fresh_chain = fresh_chain
         self._worker = worker
 
     async def heal(self, parcel: Parcel) -> Batch | None:
         """The batch with the times it had, or None where its source no longer has it."""
-        source = self._sources().get(parcel.source)
-        reread = getattr(source, "reread", None)
-        if reread is None or parcel.origin is None:
-            return None
         origin = parcel.origin
+        reread = None if origin is None else getattr(await self._source(parcel.source), "reread", None)
+        if origin is None or reread is None:
+            return None
         batch: Batch | None = await reread(origin)
         if batch is None:
             return None
-        chain = await self._fresh_chain()
-        if origin.start:
-            before = await reread(Origin(origin.key, max(0, origin.start - PRIMER_BYTES), origin.start))
-            if before is not None:
-                await self._worker.run(chain.take, before)
-        step = await self._worker.run(chain.take, batch)
+        async with self._fresh_chain() as chain:
+            if origin.start:
+                before = await reread(Origin(origin.key, max(0, origin.start - PRIMER_BYTES), origin.start))
+                if before is not None:
+                    await self._worker.run(chain.take, before)
+            step = await self._worker.run(chain.take, batch)
         made = [each for each in step.batches if each.source == parcel.source]
         if len(made) != 1:
             return None

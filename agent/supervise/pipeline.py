@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -26,6 +26,11 @@ from agent.supervise.lanes import Healer, LaneQueue
 from agent.supervise.routing import lane_name, lanes_of, router, sees
 from agent.worker import Worker
 
+SOURCE_SECONDS = 20.0
+"""How long a damaged batch waits for its source to be opened, or opened again, before it counts as lost."""
+
+LOOK_SECONDS = 0.1
+
 
 @dataclass(slots=True)
 class Pipeline:
@@ -34,14 +39,24 @@ class Pipeline:
     spool: Spool
     intake: Intake
     chain: Chain
+    source_names: frozenset[str] = frozenset()
     drains: dict[str, Drain] = field(default_factory=dict)
     sources: list[SourceState] = field(default_factory=list)
     draining: list[asyncio.Task[None]] = field(default_factory=list)
     collecting: list[asyncio.Task[None]] = field(default_factory=list)
 
-    def opened_sources(self) -> dict[str, Source]:
-        """The sources that are open now, by name."""
-        return {state.name: state.source for state in self.sources if state.source is not None}
+    async def source(self, name: str) -> Source | None:
+        """The source of this name, once it is open. None where there is none, or it is not open in time."""
+        if name not in self.source_names:
+            return None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SOURCE_SECONDS):
+                while True:
+                    for state in self.sources:
+                        if state.name == name and state.source is not None:
+                            return state.source
+                    await asyncio.sleep(LOOK_SECONDS)
+        return None
 
 
 class Contexts:
@@ -83,11 +98,9 @@ async def open_pipeline(
         worker = stack.enter_context(Worker("process"))
         destinations = {each.name: await _open(stack, each, contexts.of(each)) for each in config.export}
         chain = await open_chain(stack, config, contexts, clock, meter)
-        pipeline = Pipeline(spool, Intake(spool, chain, worker, clock, meter), chain)
-        healing = await stack.enter_async_context(AsyncExitStack())
-        healer = Healer(
-            pipeline.opened_sources, partial(open_chain, healing, config, contexts, clock, Meter(), fresh=True), worker
-        )
+        names = frozenset(each.name for each in config.collect)
+        pipeline = Pipeline(spool, Intake(spool, chain, worker, clock, meter), chain, names)
+        healer = Healer(pipeline.source, partial(fresh_chain, config, contexts, clock), worker)
         for each in config.export:
             for signal in each.component.signals:
                 name = lane_name(each.name, signal)
@@ -117,6 +130,13 @@ async def open_chain(
         from_ = each.options.from_ if isinstance(each.options, ProcessorOptions) else None
         links.append(Link(each.name, processor, sees(from_), processor.held()))
     return Chain(links, clock, meter)
+
+
+@asynccontextmanager
+async def fresh_chain(config: Config, contexts: Contexts, clock: Clock) -> AsyncIterator[Chain]:
+    """The configured processors as they are with no past, counting for nobody."""
+    async with AsyncExitStack() as stack:
+        yield await open_chain(stack, config, contexts, clock, Meter(), fresh=True)
 
 
 def start_sources(pipeline: Pipeline, config: Config, host: Host, clock: Clock, meter: Meter) -> None:
