@@ -5,10 +5,12 @@ Exit status: 0 done · 1 failed · 2 usage · 75 another instance holds the stat
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, NoReturn
 
 from agent import __version__
 from agent.errors import AgentError, ConfigError, StateHeld
@@ -17,16 +19,20 @@ if TYPE_CHECKING:
     import argparse
 
 PROGRAM = "telemetry-agent"
+RUN = "run"
 CONFIG_FILE = "/etc/telemetry-agent/config.toml"
 
 FAILED = 1
 USAGE = 2
 
+USAGE_COLUMNS = 80
+"""Width of what is printed after a usage error."""
+
 EXIT_STATUS: Mapping[type[AgentError], int] = {ConfigError: 78, StateHeld: 75}
 """Every other error of the agent ends a command with 1."""
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
-    "run": ("agent.cli.run", "run the agent in the foreground"),
+    RUN: ("agent.cli.run", "run the agent in the foreground"),
     "check": ("agent.cli.check", "find every fault in the configuration"),
     "config": ("agent.cli.config", "show the configuration, its schema or its reference"),
     "status": ("agent.cli.status", "show what the running agent is doing"),
@@ -37,8 +43,15 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit status."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    """Runs one command and returns its exit status. Without ``argv`` it is the process, and may end with it."""
+    if argv is not None:
+        return _status(list(argv))
+    gc.disable()  # until everything is imported: none of that is garbage
+    status = _status(sys.argv[1:])
+    return status if RUN in sys.argv[1:] else _leave(status)
+
+
+def _status(arguments: list[str]) -> int:
     try:
         return _flushed(_dispatch(arguments))
     except BrokenPipeError:
@@ -71,13 +84,21 @@ def _run(name: str, rest: list[str]) -> int:
 
     module, summary = COMMANDS[name]
     command = import_module(module)
-    parser = argparse.ArgumentParser(f"{PROGRAM} {name}", description=_sentence(summary), allow_abbrev=False)
+    # Left to find the width of the terminal by itself, argparse imports three compressors; only help is worth that.
+    width = None if {"-h", "--help"} & set(rest) else USAGE_COLUMNS
+    parser = argparse.ArgumentParser(
+        f"{PROGRAM} {name}",
+        description=_sentence(summary),
+        allow_abbrev=False,
+        formatter_class=lambda prog: argparse.HelpFormatter(prog, width=width),
+    )
     add_config_option(parser)
     command.add_arguments(parser)
     try:
         parsed = parser.parse_args(rest)
     except SystemExit as leaving:  # argparse leaves after its help (0) and after a usage error (2)
         return leaving.code if isinstance(leaving.code, int) else USAGE
+    gc.enable()
     status: int = command.run(parsed)
     return status
 
@@ -120,6 +141,14 @@ def _flushed(status: int) -> int:
     """Meets a reader that has gone here, where it can be handled, and not while the interpreter ends."""
     sys.stdout.flush()
     return status
+
+
+def _leave(status: int) -> NoReturn:
+    """Ends the process at once: taking the interpreter apart object by object costs as much as starting it."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):  # full, gone, or closed from the start
+            stream.flush()
+    os._exit(status)
 
 
 def _reader_left() -> int:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
 from agent.collect import COLLECTORS
-from agent.contract import Component
 from agent.export import DESTINATIONS
-from agent.options import Options
 from agent.process import PROCESSORS
+
+if TYPE_CHECKING:
+    from agent.contract import Component
+    from agent.options import Options
 
 STAGES: Mapping[str, str] = {"collect": "collector", "process": "processor", "export": "destination"}
 """The sections that hold components, in the order of the data's journey, and what one of them is called."""
@@ -27,12 +28,11 @@ SINGLE: Mapping[str, tuple[str, str]] = {
 
 SECTIONS = (*SINGLE, *STAGES)
 
-Registered = Mapping[str, str | Component[Any, Any]]
+Registered: TypeAlias = "Mapping[str, str | Component[Any, Any]]"
 """Types by name: a component, or the module whose ``COMPONENT`` it is."""
 
 
-@dataclass(frozen=True)
-class Catalogue:
+class Catalogue(msgspec.Struct, frozen=True):
     """The registered types of each stage."""
 
     collect: Registered

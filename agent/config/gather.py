@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct, field
 
 from agent.config.catalogue import SECTIONS, SINGLE, STAGES, Catalogue, fields_of
 from agent.config.faults import Fault, did_you_mean, fault_at, nearest
@@ -20,7 +21,9 @@ from agent.config.files import Document
 from agent.config.locate import Node, Step
 from agent.config.table import Table, Written, dotted
 from agent.config.wording import got, takes_table
-from agent.contract import Component
+
+if TYPE_CHECKING:
+    from agent.contract import Component
 
 USABLE_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """Names appear in lanes, labels and variables; what is written there must not need escaping."""
@@ -29,8 +32,7 @@ Key = tuple[str, str, str]
 """Stage, type and name of a component; the name is empty where it was left out."""
 
 
-@dataclass(slots=True)
-class Gathered:
+class Gathered(Struct):
     """Every table of the configuration: sections by name, components in the order in which they are named."""
 
     catalogue: Catalogue

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agent.contract import Component
-from agent.options import AgentOptions, ComponentOptions
 from agent.secrets import Secrets
-from agent.spool.schema import SpoolOptions
 
 if TYPE_CHECKING:
     from agent.config.faults import Place
+    from agent.contract import Component
+    from agent.options import AgentOptions, ComponentOptions
     from agent.serve.options import ServeOptions
+    from agent.spool.schema import SpoolOptions
 
 
 @dataclass(frozen=True)

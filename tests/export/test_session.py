@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 import trustme
 
@@ -27,7 +28,7 @@ HEADERS = {"Content-Type": "text/plain"}
 @asynccontextmanager
 async def session(tmp_path, environ=None, **options):
     ctx = context(tmp_path, "loki")
-    ctx = replace(ctx, host=replace(ctx.host, environ=environ or {}))
+    ctx = msgspec.structs.replace(ctx, host=replace(ctx.host, environ=environ or {}))
     async with open_session(HttpDestinationOptions(**options), ctx) as opened:
         yield opened
 
