@@ -11,7 +11,7 @@ import sqlite3
 import tempfile
 from pathlib import Path
 
-from agent.spool.schema import PAGE_BYTES, PRAGMAS, TABLES
+from agent.spool.schema import NEW_FILE, PAGE_BYTES, PRAGMAS, TABLES
 
 CHANGE_COUNTER = slice(24, 28)
 VERSION_VALID_FOR = slice(92, 96)
@@ -32,7 +32,7 @@ def fresh_page_one(scratch: Path) -> bytes:
         path = Path(directory) / "fresh.db"
         connection = sqlite3.connect(path, isolation_level=None)
         try:
-            connection.executescript(PRAGMAS)
+            connection.executescript(NEW_FILE + PRAGMAS)
             connection.executescript(TABLES)
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         finally:

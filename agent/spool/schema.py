@@ -36,9 +36,14 @@ SCHEMA_VERSION = 1
 PAGE_BYTES = 16384
 WAL_PAGES = 64
 
-PRAGMAS = f"""
+NEW_FILE = f"""
 PRAGMA page_size = {PAGE_BYTES};
 PRAGMA auto_vacuum = INCREMENTAL;
+"""
+"""Only before the first table is made do they take effect. The second one writes each time, also where it changes
+nothing, and a spool must open on a disk without a free byte."""
+
+PRAGMAS = f"""
 PRAGMA journal_mode = WAL;
 PRAGMA synchronous = FULL;
 PRAGMA secure_delete = OFF;
@@ -48,7 +53,7 @@ PRAGMA cache_size = -256;
 PRAGMA temp_store = MEMORY;
 PRAGMA busy_timeout = 5000;
 """
-"""In this order: the first two only take effect before the first table is made."""
+"""After ``NEW_FILE`` in a new file. None of them writes to one that has them."""
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS meta(

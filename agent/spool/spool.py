@@ -379,7 +379,7 @@ def log_report(report: Report) -> None:
 async def open_spool(host: Host, options: SpoolOptions, clock: Clock, meter: Meter) -> AsyncIterator[Spool]:
     """The spool of ``host.state_dir``, replaced if it was damaged. Leaving commits what is pending and closes it."""
     with Worker("spool") as worker:
-        store, report = await worker.run(open_store, host.spool_dir, keeping.copy_path(host), options, clock.wall_ns())
+        store, report = await worker.run(_opened, host, options, clock.wall_ns())
         if report is not None:
             meter.add("telemetry_agent_spool_replaced_total")
             log_report(report)
@@ -391,3 +391,14 @@ async def open_spool(host: Host, options: SpoolOptions, clock: Clock, meter: Met
             spool.committing.cancel()
             await asyncio.gather(spool.committing, return_exceptions=True)
             await worker.run(keeping.close, spool.store, host)
+
+
+def _opened(host: Host, options: SpoolOptions, wall_ns: int) -> tuple[Store, Report | None]:
+    """The spool; on a full disk the reserve makes room for what opening it takes. Raises SpoolFull."""
+    copy = keeping.copy_path(host)
+    try:
+        return open_store(host.spool_dir, copy, options, wall_ns)
+    except SpoolFull as error:
+        if not Reserve(host.state_dir / "reserve", 0).release():
+            raise SpoolFull(f"the spool in {host.spool_dir} cannot be opened ({error}); free space there") from error
+    return open_store(host.spool_dir, copy, options, wall_ns)

@@ -27,7 +27,7 @@ from agent.spool.bounds import Bounds
 from agent.spool.draft import Draft
 from agent.spool.recent import Recent
 from agent.spool.records import Group, Lane, Ledger, Waiting
-from agent.spool.schema import PRAGMAS, SCHEMA_VERSION, SMALL, TABLES, SpoolOptions
+from agent.spool.schema import NEW_FILE, PRAGMAS, SCHEMA_VERSION, SMALL, TABLES, SpoolOptions
 
 Router = Callable[[Flow], tuple[int, ...]]
 """The ids of the lanes that want a flow."""
@@ -100,6 +100,8 @@ class Store:
             connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
         try:
             with translated():
+                if not connection.execute("PRAGMA auto_vacuum").fetchone()[0]:
+                    connection.executescript(NEW_FILE)
                 connection.executescript(PRAGMAS)
                 connection.executescript(TABLES)
                 if connection.execute("PRAGMA user_version").fetchone()[0] < SCHEMA_VERSION:
