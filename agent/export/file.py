@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import os
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("telemetry_agent.file")
 
 CLOSING_SECONDS: Final = 1.0
+OWN: Final = frozenset(("spool", "reserve", "positions", "lock"))
+"""How the names begin of what lies in the state directory."""
 FULL: Final = {errno.ENOSPC: "disk_full", errno.EDQUOT: "quota_used_up", errno.EIO: "disk_error"}
 NEXT_STEP: Final = {
     errno.ENOENT: "create the directory",
@@ -75,12 +78,23 @@ def _refusal_of(error: OSError, path: str) -> Refusal:
     return Retry(FULL.get(code, "write_failed"), why)
 
 
+def _is_the_agents_own(path: str, state_dir: Path) -> bool:
+    """Whether ``path``, with its links followed, is what the agent keeps its state in: it would be destroyed."""
+    state, real = os.path.realpath(state_dir), os.path.realpath(path)
+    if not real.startswith(state + os.sep):
+        return False
+    first = real[len(state) + 1 :].split(os.sep)[0]
+    return first.partition(".")[0] in OWN
+
+
 @asynccontextmanager
 async def open_file(options: FileOptions, ctx: Context) -> AsyncIterator[Destination]:
-    """The destination; the file is opened at the first write."""
+    """The destination; the file is opened at the first write. Raises ValueError where it is one of the agent's own."""
     from agent.export.rotated import RotatedFile
     from agent.wire.jsonlines import START
 
+    if _is_the_agents_own(options.path, ctx.host.state_dir):
+        raise ValueError(f"{options.path} is where the agent keeps its own state; give another path")
     file = RotatedFile(Path(options.path), options.max_file_bytes, options.keep_files, START)
     with Worker(f"{ctx.name}-write") as worker:
         try:
