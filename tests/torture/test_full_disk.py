@@ -1,0 +1,156 @@
+"""The disk that holds the state is full, to the last byte, for as long as it pleases."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.agent_process import AgentProcess
+from tests.torture.world import World
+
+SEED = int(os.environ.get("TELEMETRY_TORTURE_SEED", "7"))
+DISK_BYTES = 48 << 20
+
+pytestmark = [pytest.mark.slow, pytest.mark.root]
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A small disk of its own."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("needs a small disk of its own: run this as root, where tmpfs may be mounted")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+class Ballast:
+    """Takes whatever is free, again and again."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "ballast"
+
+    def fill(self) -> None:
+        """Not a byte is free."""
+        with self._path.open("ab", buffering=0) as file:
+            for size in (1 << 20, 4096, 1):
+                try:
+                    while file.write(b"\0" * size) == size:
+                        pass
+                except OSError:
+                    continue
+
+    def drop(self) -> None:
+        """Everything is free again."""
+        self._path.unlink()
+
+
+def ready(agent: AgentProcess) -> int:
+    """The status of /health/ready."""
+    try:
+        with urllib.request.urlopen(f"{agent.endpoint()}/health/ready", timeout=10) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def wait_ready(agent: AgentProcess, status: int, ballast: Ballast | None = None) -> None:
+    """Returns when /health/ready answers so; meanwhile the disk is kept full."""
+    deadline = time.monotonic() + 120
+    while ready(agent) != status:
+        assert time.monotonic() < deadline, f"not {status} in two minutes\n{agent.stderr()[-3000:]}"
+        if ballast is not None:
+            ballast.fill()
+        time.sleep(0.2)
+
+
+def wait_waiting(agent: AgentProcess, most: int, ballast: Ballast) -> None:
+    """Returns when no more than so many records wait, by the ledger; meanwhile the disk is kept full."""
+    deadline = time.monotonic() + 60
+    while (waiting := agent.status()["lanes"][0]["waiting_records"]) > most:
+        assert time.monotonic() < deadline, f"{waiting} records still wait\n{agent.stderr()[-3000:]}"
+        ballast.fill()
+        time.sleep(0.2)
+
+
+def full(status: dict[str, Any]) -> bool:
+    """Whether nothing can be committed."""
+    return bool(status["spool"]["full"])
+
+
+def test_nothing_is_lost_at_zero_bytes_free_and_everything_goes_on_when_there_is_room(
+    tmp_path: Path, disk: Path
+) -> None:
+    ballast, reserve = Ballast(disk), disk / "state" / "reserve"
+    with World(tmp_path, SEED, state=disk / "state", bytes_a_second=300_000) as world:
+        world.meet()
+        with world.agent() as agent:
+            agent.wait_ready()
+            world.wait_for(agent, lambda status: world.read(status) > 1000)
+            world.wait_for(agent, lambda _: reserve.exists())  # made some time after READY
+            assert ready(agent) == 200
+            world.backend.mood("dead")
+            world.wait_for(agent, lambda status: status["lanes"][0]["waiting_records"] > 3000)
+            wait_ready(agent, 503, ballast)
+            assert full(agent.status())
+            assert reserve.exists(), "spent on intake, it would be missed by what is acknowledged later"
+            world.kill(agent)
+        world.check()
+        with world.agent() as agent:  # it starts on a full disk
+            agent.wait_ready()
+            wait_ready(agent, 503, ballast)
+            held = agent.status()["lanes"][0]["waiting_records"]
+            assert held > 2500
+            world.backend.mood("well")  # delivers from it, and acknowledges
+            agent.signal(signal.SIGHUP)
+            wait_waiting(agent, held // 10, ballast)
+            world.kill(agent)
+        world.check()
+        with world.agent() as agent:
+            agent.wait_ready()
+            ballast.drop()
+            wait_ready(agent, 200)
+            world.wait_for(agent, lambda status: not full(status))
+            world.kill(agent)
+        world.settle()
+        found, ledger = world.verdict(), world.ledger()
+        print(f"{found}\n{ledger}")
+        assert found.lost == []
+        assert found.changed == []
+        assert found.strange == []
+        assert ledger["read"] == found.written
+        assert ledger["dropped"] == {}
+
+
+def test_it_starts_on_a_disk_that_filled_up_while_it_was_down(tmp_path: Path, disk: Path) -> None:
+    ballast, reserve = Ballast(disk), disk / "state" / "reserve"
+    with World(tmp_path, SEED, state=disk / "state", bytes_a_second=300_000) as world:
+        world.meet()
+        world.logs.do("pause")
+        with world.agent() as agent:
+            agent.wait_ready()
+            world.wait_for(agent, lambda _: reserve.exists())
+            world.stop(agent)
+        ballast.fill()
+        world.logs.do("resume")
+        with world.agent() as agent:
+            agent.wait_ready()
+            ballast.fill()
+            world.kill(agent)
+        ballast.drop()
+        world.settle()
+        found, ledger = world.verdict(), world.ledger()
+        assert found.lost == []
+        assert found.changed == []
+        assert ledger["read"] == found.written

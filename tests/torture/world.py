@@ -1,0 +1,307 @@
+"""This file is the world that the agent is tortured in: a writer, a backend, and the agent, each a process of its own.
+
+with World(tmp_path, seed) as world:
+    with world.agent() as agent:      # from its first moment on
+        world.backend.mood("hang")
+        agent.kill()
+    world.settle()                    # everything is well again until nothing waits
+    world.verdict()
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+from tests.agent_process import AgentProcess, AgentProcessError, command, started, written
+from tests.torture.verifier import Line, Verdict, verdict
+from tests.torture.writer import NAMES
+
+REPOSITORY = Path(__file__).parents[2]
+SETTLE_SECONDS = 180.0
+CALM_SECONDS = 3.0
+LINE_BYTES = 2000
+NOT_MEASURED = {"COVERAGE_PROCESS_START": "", "COVERAGE_PROCESS_CONFIG": ""}
+"""An agent that is killed has no coverage to write, and one that is not measured starts three times as fast."""
+
+CONFIG = """
+[spool]
+{spool}
+[collect.file]
+paths = ["{logs}/*.log"]
+start_at = "{start_at}"
+rotate_wait_seconds = 1.0
+poll_seconds = 0.5
+[export.loki]
+url = "http://127.0.0.1:{port}"
+timeout_seconds = 2.0
+"""
+
+FOREVER = 1e9
+MOODS: dict[str, dict[str, Any]] = {
+    "well": {},
+    "slow": {"always": {"delay_seconds": 0.25, "ingest": True}},
+    "rate_limited": {"next": [{"status": 429, "text": "slow down", "headers": {"Retry-After": "1"}}] * 2},
+    "broken": {"next": [{"status": 500, "text": "panic"}] * 3},
+    "away": {"always": {"status": 503, "text": "no healthy upstream"}},
+    "too_large": {"next": [{"status": 413, "text": "too large"}] * 2},
+    "refuses": {"next": [{"status": 400, "text": "something nobody has seen before"}]},
+    "wrong_token": {"next": [{"status": 401, "text": "who are you"}]},
+    "hangs": {"next": [{"delay_seconds": FOREVER, "cut": True}]},
+    "resets": {"next": [{"cut": True}] * 2},
+    "takes_and_resets": {"next": [{"cut": True, "ingest": True}] * 2},
+    "takes_and_breaks": {"next": [{"status": 500, "text": "after the fact", "ingest": True}]},
+    "takes_and_is_slow": {"next": [{"delay_seconds": 3.0, "ingest": True}]},
+    "portal": {"next": [{"status": 200, "text": "<html>log in</html>", "headers": {"Content-Type": "text/html"}}] * 2},
+}
+"""What a backend may do next, as ``POST /script`` of the receiver takes it."""
+
+
+class Backend:
+    """The strict Loki. What it stored is in its journal, whatever happens to it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.journal = folder / "journal"
+        self.journal.touch()
+        self.port = 0
+        self._process: subprocess.Popen[str] | None = None
+        self.restarts = -1
+        self.start()
+
+    def start(self) -> None:
+        """Listens, on the port of its first life."""
+        if self._process is not None:
+            return
+        arguments = [str(self.journal), "--port", str(self.port), "--line-bytes", str(LINE_BYTES)]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.torture.receiver", *arguments],
+            cwd=REPOSITORY,
+            env=os.environ | NOT_MEASURED,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdout is not None
+        self.port = int(self._process.stdout.readline())
+        self.restarts += 1
+
+    def kill(self) -> None:
+        """Nobody listens any more."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            assert self._process.stdout is not None
+            self._process.stdout.close()
+        self._process = None
+
+    def mood(self, name: str) -> None:
+        """What it does from now on; a dead one is started for it."""
+        if name == "dead":
+            self.kill()
+            return
+        self.start()
+        told = {"always": None} | MOODS[name]
+        url = f"http://127.0.0.1:{self.port}/script"
+        request = urllib.request.Request(url, json.dumps(told).encode(), method="POST")
+        with urllib.request.urlopen(request, timeout=30):
+            pass
+
+
+class Logs:
+    """The writer, from outside."""
+
+    def __init__(self, folder: Path, seed: int, bytes_a_second: int) -> None:
+        self.folder = folder
+        folder.mkdir()
+        self.written = dict.fromkeys(NAMES, 0)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.torture.writer", str(folder), str(seed), str(bytes_a_second)],
+            cwd=REPOSITORY,
+            env=os.environ | NOT_MEASURED,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def do(self, what: str, file: str = "") -> int:
+        """Tells it something; the number of lines written so far."""
+        commands, answers = self._pipes()
+        commands.write(json.dumps({"do": what, "file": file}) + "\n")
+        commands.flush()
+        self.written = json.loads(answers.readline())
+        return sum(self.written.values())
+
+    def close(self) -> None:
+        """No more lines."""
+        commands, answers = self._pipes()
+        commands.close()
+        self._process.wait()
+        answers.close()
+
+    def _pipes(self) -> tuple[IO[str], IO[str]]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        return self._process.stdin, self._process.stdout
+
+
+class World:
+    """All of it. ``seed`` decides what is done; when exactly it takes effect is the machine's affair."""
+
+    def __init__(
+        self,
+        folder: Path,
+        seed: int,
+        *,
+        bytes_a_second: int = 500_000,
+        state: Path | None = None,
+        spool: str = "",
+        start_at: str = "beginning",
+    ) -> None:
+        self.choice = random.Random(seed)
+        self.folder = folder
+        self.state = state or folder / "state"
+        self.backend = Backend(folder)
+        self.logs = Logs(folder / "logs", seed, bytes_a_second)
+        self.kills = self.stops = self.starts = 0
+        body = CONFIG.format(logs=folder / "logs", port=self.backend.port, spool=spool, start_at=start_at)
+        self.config = written(folder, body)
+        text = self.config.read_text()
+        self.config.write_text(text.replace(f'state_dir = "{folder}/state"', f'state_dir = "{self.state}"'))
+
+    def __enter__(self) -> World:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.logs.close()
+        self.backend.kill()
+
+    @contextmanager
+    def agent(self) -> Iterator[AgentProcess]:
+        """An agent that has just been started."""
+        self.starts += 1
+        with started(self.config, NOT_MEASURED) as agent:
+            yield agent
+
+    def meet(self) -> None:
+        """The agent sees each file once: of one that was never seen, nobody can know that a copy of it is one."""
+        self.logs.do("pause")
+        with self.agent() as agent:
+            agent.wait_ready()
+            assert self.caught_up(agent)
+            self.stop(agent)
+        self.logs.do("resume")
+
+    def kill(self, agent: AgentProcess) -> None:
+        """SIGKILL, which must have been what ended it."""
+        status = agent.kill()
+        assert status == -9, f"the agent had ended by itself with {status}:\n{agent.stderr()}"
+        self.kills += 1
+
+    def stop(self, agent: AgentProcess) -> None:
+        """SIGTERM, which must end it well."""
+        status = agent.stop()
+        assert status == 0, f"exit status {status}:\n{agent.stderr()}"
+        self.stops += 1
+
+    # Looking
+
+    def ledger(self) -> dict[str, Any]:
+        """The Loki lane's side of the ledger."""
+        answer = command(self.config, "ledger", "--json", env=os.environ | NOT_MEASURED)
+        assert answer.returncode == 0, answer
+        lane: dict[str, Any] = json.loads(answer.stdout)["lanes"]["loki/logs"]
+        return lane
+
+    def check(self) -> None:
+        """The law, counted again."""
+        answer = command(self.config, "ledger", "--check", env=os.environ | NOT_MEASURED)
+        assert answer.returncode == 0, f"{answer.returncode}\n{answer.stdout}{answer.stderr}"
+
+    def check_if_any(self) -> None:
+        """The same, where an agent has come as far as making a spool."""
+        if (self.state / "spool" / "spool.db").exists():
+            self.check()
+
+    def quarantined(self) -> set[Line]:
+        """The lines that were refused for good and are kept."""
+        answer = command(self.config, "spool", "export", "--quarantine", env=os.environ | NOT_MEASURED)
+        assert answer.returncode == 0, answer.stderr
+        found = re.findall(r"[^a-z]([a-z]+) (\d+) at \d+\.\d+ ", answer.stdout)
+        return {(name, int(number)) for name, number in found}
+
+    def verdict(self) -> Verdict:
+        """What became of everything that was written."""
+        self.logs.do("count")
+        return verdict(self.backend.journal, self.logs.written)
+
+    # Waiting
+
+    def wait_for(
+        self, agent: AgentProcess, true: Callable[[dict[str, Any]], bool], within_seconds: float = SETTLE_SECONDS
+    ) -> dict[str, Any]:
+        """The first status document of which that is true."""
+        deadline = time.monotonic() + within_seconds
+        while True:
+            status = agent.status()
+            if true(status):
+                return status
+            if time.monotonic() > deadline:
+                shown = json.dumps({key: status[key] for key in ("sources", "lanes", "spool", "ledger")}, indent=1)
+                raise AgentProcessError(f"not within {within_seconds:g} s; {shown}\n{agent.stderr()[-4000:]}")
+            time.sleep(0.1)
+
+    def caught_up(self, agent: AgentProcess, within_seconds: float = 60.0) -> bool:
+        """Whether all that the paused writer has written is committed."""
+        total = self.logs.do("count")
+        with suppress(AgentProcessError):
+            self.wait_for(agent, lambda status: self.read(status) >= total, within_seconds)
+            return True
+        return False
+
+    @staticmethod
+    def read(status: dict[str, Any]) -> int:
+        """How many lines are committed."""
+        records: int = status["ledger"]["lanes"]["loki/logs"]["read"]
+        return records
+
+    def settle(self, *, exactly: bool = True) -> None:
+        """No more lines, a backend that is well, and an agent that is left alone until nothing waits; then its end.
+
+        ``exactly``: everything written must have been read, once.
+        """
+        total = self.logs.do("pause")
+        self.backend.mood("well")
+        with self.agent() as agent:
+            agent.wait_ready()
+            self.wait_for(agent, settled())
+            if exactly:
+                self.wait_for(agent, lambda status: self.read(status) >= total, 30.0)
+                self.wait_for(agent, settled())
+            self.stop(agent)
+        self.check()
+
+
+def settled() -> Callable[[dict[str, Any]], bool]:
+    """Tells of one status document after the other whether nothing has been unread, and nothing waited, for a while.
+
+    Before its first look a source knows of nothing that it has not read.
+    """
+    since = time.monotonic()
+
+    def calm(status: dict[str, Any]) -> bool:
+        nonlocal since
+        behind = sum(source["detail"].get("behind_bytes", 1) for source in status["sources"])
+        if behind or any(lane["waiting_records"] for lane in status["lanes"]):
+            since = time.monotonic()
+        return time.monotonic() - since > CALM_SECONDS
+
+    return calm
