@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ def add_arguments(_parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs until it is stopped; returns 0 after an orderly stop, 1 after a failure."""
+    gc.disable()  # until it runs (agent.supervise.run): none of what is imported is garbage
     from agent.supervise.run import run as run_agent
 
     return run_agent(Path(arguments.config), dict(os.environ))

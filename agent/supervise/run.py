@@ -235,9 +235,10 @@ def _mind(tasks: Sequence[asyncio.Task[Any]], stop: Stop) -> None:
 
 
 def _settle_memory() -> None:
-    """What start-up made stays for good: the collector need not look at it again."""
+    """What start-up made stays for good: the collector need not look at it again. It rested while all was imported."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 async def _tell(agent: Agent, notify: Notify, status: Status) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from agent.supervise.run import FIRST_ROUND_SECONDS
+from agent.supervise.run import FIRST_ROUND_SECONDS, _settle_memory
 from tests.agent_process import COMMAND, DEAD_LOKI, clean_environ, command, running, written
 from tests.supervise.odd import odd, until
 
@@ -144,6 +145,16 @@ def test_a_token_file_of_the_endpoint_that_cannot_be_read_exits_1_and_is_named(t
 
 def test_ready_does_not_wait_for_a_check_that_hangs() -> None:
     assert FIRST_ROUND_SECONDS <= 0.2
+
+
+def test_the_collector_works_again_once_everything_is_imported() -> None:
+    gc.disable()
+    try:
+        _settle_memory()
+        assert gc.isenabled()
+        assert gc.get_freeze_count() > 0
+    finally:
+        gc.enable()
 
 
 # Looking
