@@ -13,15 +13,20 @@ import os
 import platform
 import sqlite3
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks.processes import NotMeasuredError
-from benchmarks.rows import ROWS, Figure, saved
+from benchmarks.rows import ROWS, Figure
 
-COMMITTED = Path(__file__).parent / "ratios.json"
-LAST = Path(__file__).parent.parent / "build" / "bench.json"
+ROOT = Path(__file__).parent.parent
+COMMITTED = ROOT / "benchmarks" / "ratios.json"
+LAST = ROOT / "build" / "bench.json"
+README = ROOT / "README.md"
+TABLE_BEGINS, TABLE_ENDS = "<!-- bench -->\n", "<!-- /bench -->"
 MOST_WORSE = 1.10
-TITLES = ("row", "measured", "beside it", "", "ratio", "target", "")
+BUSY_LOAD = 1.0
+TITLES = ("row", "measured", "beside it", "", "ratio", "held to", "")
 
 
 def machine() -> str:
@@ -35,10 +40,12 @@ def machine() -> str:
     )
 
 
-def cells(figure: Figure, note: str) -> tuple[str, ...]:
+def cells(figure: Figure) -> tuple[str, ...]:
     """The figure as the columns of the table."""
     digits = 3 if figure.unit == "s" else 1
-    target = f"≤ {figure.target:g}{'' if figure.target_is == 'ratio' else ' ' + figure.unit}" if figure.target else "–"
+    target = "–"
+    if figure.target is not None:
+        target = f"≤ {figure.target:g}" + ("" if figure.target_is == "ratio" else f" {figure.unit}")
     return (
         figure.name,
         f"{figure.measured:.{digits}f} {figure.unit}",
@@ -46,29 +53,57 @@ def cells(figure: Figure, note: str) -> tuple[str, ...]:
         f"{figure.beside_measured:.{digits}f} {figure.unit}",
         f"{figure.ratio:.2f}",
         target,
-        note,
+        "MISSED" if figure.missed else "",
     )
 
 
-def table(rows: list[tuple[str, ...]], *, markdown: bool) -> str:
-    """The rows under their titles, as text in columns or as Markdown."""
-    if markdown:
-        plain = [(row[0], row[1], f"{row[2]}: {row[3]}", row[4], row[5]) for row in rows]
-        head = [("", "measured", "beside it", "ratio", "held to"), ("---",) * 5]
-        return "\n".join("| " + " | ".join(row) + " |" for row in [*head, *plain])
-    widths = [max(len(row[column]) for row in [TITLES, *rows]) for column in range(len(TITLES))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in [TITLES, *rows]
-    )
+def table(figures: list[Figure]) -> str:
+    """All figures in columns, under their titles."""
+    rows = [TITLES, *map(cells, figures)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
 
-def worse(figures: list[Figure], committed: dict[str, dict[str, float]]) -> list[str]:
+def in_readme(figures: list[Figure], measured_on: str) -> str:
+    """The figures that are held to something, as the README shows them."""
+    held = [cells(figure) for figure in figures if figure.target is not None]
+    rows = [(row[0], row[1], f"{row[2]}: {row[3]}", row[4], row[5]) for row in held]
+    head = [("", "measured", "beside it", "ratio", "held to"), ("---",) * 5]
+    lines = ["| " + " | ".join(row) + " |" for row in [*head, *rows]]
+    return "\n".join([*lines, "", f"Measured on {measured_on}.", ""])
+
+
+def save(figures: list[Figure], measured_on: str, path: Path) -> None:
+    """Writes the figures as JSON."""
+    path.parent.mkdir(exist_ok=True)
+    rows = [asdict(figure) | {"ratio": figure.ratio} for figure in figures]
+    rows = [{key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()} for row in rows]
+    path.write_text(json.dumps({"machine": measured_on, "rows": rows}, indent=2, ensure_ascii=False) + "\n")
+
+
+def load(path: Path) -> tuple[list[Figure], str]:
+    """The figures that were saved, and the machine they were measured on."""
+    saved = json.loads(path.read_text())
+    return [Figure(**{k: v for k, v in row.items() if k != "ratio"}) for row in saved["rows"]], saved["machine"]
+
+
+def commit_to(figures: list[Figure], measured_on: str) -> None:
+    """Puts the figures in place of the committed ones, in ratios.json and in the README; rows not measured stay."""
+    before = {figure.name: figure for figure in load(COMMITTED)[0]} if COMMITTED.exists() else {}
+    merged = list((before | {figure.name: figure for figure in figures}).values())
+    save(merged, measured_on, COMMITTED)
+    text = README.read_text()
+    head, _, rest = text.partition(TABLE_BEGINS)
+    README.write_text(head + TABLE_BEGINS + in_readme(*load(COMMITTED)) + TABLE_ENDS + rest.partition(TABLE_ENDS)[2])
+
+
+def worse(figures: list[Figure], committed: list[Figure]) -> list[str]:
     """A sentence for each ratio that is over a tenth worse than the committed one."""
+    before = {figure.name: figure.ratio for figure in committed}
     return [
-        f"{figure.name}: ratio {figure.ratio:.2f}, was {committed[figure.name]['ratio']:.2f}"
+        f"{figure.name}: ratio {figure.ratio:.2f}, was {before[figure.name]:.2f}"
         for figure in figures
-        if figure.name in committed and figure.ratio > committed[figure.name]["ratio"] * MOST_WORSE
+        if figure.name in before and figure.ratio > before[figure.name] * MOST_WORSE
     ]
 
 
@@ -90,15 +125,17 @@ def main() -> int:
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--compare", action="store_true")
     parser.add_argument("--save", action="store_true")
-    parser.add_argument("--markdown", action="store_true")
     asked = parser.parse_args()
+    if os.getloadavg()[0] > BUSY_LOAD:
+        print(f"The machine is busy (load {os.getloadavg()[0]:.1f}): times by the clock will be long.", file=sys.stderr)
     figures, failures = measure(asked.rows, asked.repeat)
     print(machine())
-    notes = ["MISSED" if figure.missed else "" for figure in figures]
-    print(table([cells(figure, note) for figure, note in zip(figures, notes, strict=True)], markdown=asked.markdown))
-    saved(figures, COMMITTED if asked.save else LAST, machine())
+    print(table(figures))
+    save(figures, machine(), LAST)
     if asked.compare:
-        failures += worse(figures, json.loads(COMMITTED.read_text())["rows"])
+        failures += worse(figures, load(COMMITTED)[0])
+    if asked.save:
+        commit_to(figures, machine())
     print("\n".join(failures), end="\n" if failures else "")
     return 1 if failures else 0
 

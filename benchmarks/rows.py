@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import socket
 import statistics
@@ -292,13 +291,3 @@ ROWS: dict[str, Callable[[int], Iterator[Figure]]] = {
     "latency": latency,
 }
 """What ``--rows`` names."""
-
-
-def saved(figures: list[Figure], path: Path, machine: str) -> None:
-    """Writes the ratios, with the machine they were measured on."""
-    rows = {
-        figure.name: {"ratio": round(figure.ratio, 3), "measured": round(figure.measured, 4), "unit": figure.unit}
-        for figure in figures
-    }
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import random
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import cramjam
 import pytest
 
 from benchmarks import corpus
-from benchmarks.__main__ import cells, table, worse
+from benchmarks.__main__ import COMMITTED, README, TABLE_BEGINS, TABLE_ENDS, in_readme, load, save, table, worse
 from benchmarks.processes import gzip_cpu_seconds, sink
 from benchmarks.rows import Figure
 
@@ -92,22 +93,19 @@ def test_a_figure_over_its_target_is_missed() -> None:
 
 @pytest.mark.parametrize(("committed", "told"), [(1.2, []), (1.1, []), (1.0, ["ship: ratio 1.20, was 1.00"])])
 def test_only_what_is_over_a_tenth_worse_is_told(committed: float, told: list[str]) -> None:
-    assert worse([FIGURE], {"ship": {"ratio": committed}, "other": {"ratio": 1.0}}) == told
+    before = [replace(FIGURE, measured=committed), replace(FIGURE, name="other")]
+    assert worse([FIGURE], before) == told
 
 
 def test_the_table_holds_ratio_and_target() -> None:
-    text = table([cells(FIGURE, "MISSED")], markdown=False)
-    assert text.splitlines()[1].split() == [
-        "ship",
-        "1.200",
-        "s",
-        "gzip",
-        "-1",
-        "1.000",
-        "s",
-        "1.20",
-        "≤",
-        "1",
-        "MISSED",
-    ]
-    assert "| ship | 1.200 s | gzip -1: 1.000 s | 1.20 | ≤ 1 |" in table([cells(FIGURE, "")], markdown=True)
+    assert " ".join(table([FIGURE]).splitlines()[1].split()) == "ship 1.200 s gzip -1 1.000 s 1.20 ≤ 1 MISSED"
+
+
+def test_what_was_saved_is_loaded_again(tmp_path: Path) -> None:
+    save([FIGURE], "a machine", tmp_path / "ratios.json")
+    assert load(tmp_path / "ratios.json") == ([FIGURE], "a machine")
+
+
+def test_the_readme_shows_the_committed_figures() -> None:
+    shown = README.read_text().partition(TABLE_BEGINS)[2].partition(TABLE_ENDS)[0]
+    assert shown == in_readme(*load(COMMITTED))
