@@ -76,8 +76,8 @@ def printable(text: str, most_bytes: int = MOST_DETAIL_BYTES) -> str:
 
 
 class Session:
-    """One destination's connections. Secrets and certificates are read at the first request, and again after a 401
-    or 403: the file may hold a new token by then."""
+    """One destination's connections. Secrets and certificates are read at the first request, and again after a 401,
+    a 403 or a Hold: the file may hold a new token, or another authority, by then."""
 
     def __init__(self, options: HttpDestinationOptions, ctx: Context, worker: Worker) -> None:
         self._options = options
@@ -100,6 +100,8 @@ class Session:
                 raise
             refusal.detail = self.mask(refusal.detail)
             refusal.args = (f"{refusal.reason}: {refusal.detail}",)
+            if isinstance(refusal, Hold):
+                await self.close()
             raise refusal from None
         if answer.status in (401, 403):
             await self.close()

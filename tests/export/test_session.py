@@ -225,6 +225,18 @@ async def test_a_server_nobody_vouches_for_is_held(tmp_path, authority):
         assert caught.value.reason == "certificate_not_trusted"
 
 
+async def test_an_authority_is_read_again_after_it_was_not_enough(tmp_path, authority, ca_file):
+    path = tmp_path / "other.pem"
+    trustme.CA().cert_pem.write_to_path(path)
+    async with open_receiver(tls=server_tls(authority)) as receiver, session(tmp_path, ca_file=str(path)) as opened:
+        url = f"https://127.0.0.1:{receiver.port}{PUSH}"
+        with pytest.raises(Hold, match="set ca_file"):
+            await post(opened, url)
+        path.write_bytes(Path(ca_file).read_bytes())
+        receiver.script(answers(204))
+        assert (await post(opened, url)).status == 204
+
+
 async def test_a_request_that_forgets_our_context_fails_closed(authority):
     async with open_receiver(tls=server_tls(authority)) as receiver, http.ClientSession() as forgetful:
         with pytest.raises(http.ClientConnectorCertificateError):
