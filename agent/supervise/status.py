@@ -208,7 +208,7 @@ def _records(picture: Picture) -> dict[tuple[str, ...], float]:
 def status_line(document: dict[str, Any]) -> str:
     """The one line of ``systemctl status``."""
     lanes = ", ".join(
-        f"{lane['name']} {lane['state']}" + (f" ({lane['waiting_records']:,} held)" if lane["waiting_records"] else "")
+        f"{lane['name']} {lane['state']}" + (f" ({lane['waiting_records']:,} waiting)" if lane["waiting_records"] else "")
         for lane in document["lanes"]
         if lane["state"] != "orphaned"
     )
