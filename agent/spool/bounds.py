@@ -16,7 +16,7 @@ OVERHEAD_BYTES = 12 << 20
 """Write-ahead log and small tables, taken off the spool's bound before the lanes share it."""
 
 FILL_RATIO = 0.85
-"""How much of the pages in use holds payload when rows are small."""
+"""How much of the pages in use holds payload, as a rule; where it is less, the whole file is over its bound first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,19 +43,26 @@ class Bounds:
             return policy == "drop_oldest"
         return signal == "metrics" or source in self.lossy_sources or len(route) != 1
 
-    def blocked(self, route: Sequence[int], signal: str, source: str, waiting_bytes: Mapping[int, int]) -> bool:
-        """Whether a batch of this flow has to wait for room in a lane of its route."""
+    def blocked(
+        self, route: Sequence[int], signal: str, source: str, waiting_bytes: Mapping[int, int], *, over: bool = False
+    ) -> bool:
+        """Whether a batch of this flow has to wait for room in a lane of its route, or in the file as a whole."""
         return any(
-            waiting_bytes[lane] >= self.max_bytes[lane] and not self.drops_oldest(lane, route, signal, source)
+            (over or waiting_bytes[lane] >= self.max_bytes[lane]) and not self.drops_oldest(lane, route, signal, source)
             for lane in route
         )
+
+
+def pages_bound(spool_bytes: int) -> int:
+    """Most bytes that the pages in use may take of a spool of ``spool_bytes``."""
+    return max(spool_bytes - OVERHEAD_BYTES, 1 << 20)
 
 
 def share(
     configured: Mapping[int, LaneBound], orphaned: Sequence[int], spool_bytes: int, lossy_sources: frozenset[str]
 ) -> Bounds:
     """The bounds of all lanes: their own, or an equal share; scaled down where their sum exceeds the spool's."""
-    usable = max(int((spool_bytes - OVERHEAD_BYTES) * FILL_RATIO), 1 << 20)
+    usable = int(pages_bound(spool_bytes) * FILL_RATIO)
     lanes = {**dict.fromkeys(orphaned, LaneBound(None, "drop_oldest")), **configured}
     equal = usable // max(len(lanes), 1)
     wanted = {lane: equal if bound.max_bytes is None else bound.max_bytes for lane, bound in lanes.items()}

@@ -7,42 +7,37 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import msgspec
 
-from agent.batch import Batch
 from agent.contract import Held
 from agent.spool import ledger as law
 from agent.spool import small_tables
-from agent.spool.records import (
-    DELIVERED,
-    DROPPED,
-    NO_LANE,
-    READ,
-    REJECTED,
-    UNROUTED,
-    Group,
-    LedgerKey,
-    Passed,
-    Quarantined,
-    Row,
-    Taken,
-)
-from agent.spool.schema import seal
+from agent.spool.records import DELIVERED, DROPPED, NO_LANE, READ, REJECTED, UNROUTED, Group, LedgerKey, Passed, Taken
+from agent.spool.refused import write_quarantined
+from agent.spool.rows import Passing, rows_after, write_batch
 from agent.wire import spooled
 from agent.wire.entries import Sendable
 
 if TYPE_CHECKING:
+    from agent.batch import Batch, Signal
     from agent.spool.store import Store
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+REROUTED, SKIPPED = "rerouted", "skipped"
+"""Why records are dropped: their lane no longer wants what is held; a later batch was acknowledged, and not theirs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A batch about to be written, and the lanes that want it."""
+    """A batch about to be written under ``id``, and the lanes that want it."""
 
+    id: int
     batch: Sendable
     lanes: tuple[int, ...]
     route: int
@@ -53,17 +48,37 @@ class Draft:
     """What one commit will change, beside the store it will change."""
 
     def __init__(self, store: Store) -> None:
-        self._store = store
+        self.store = store
         self.lanes = dict(store.lanes)
         self.counts: Counter[LedgerKey] = Counter()
         self.added_bytes: Counter[int] = Counter()
         self.new_routes: dict[tuple[int, ...], int] = {}
         self.positions: dict[tuple[str, str], str | None] = {}
         self.states: dict[str, tuple[bytes, str] | None] = {}
+        self.kept_until: dict[int, int] = {}
         self.written: dict[int, Sendable] = {}
         self.next_id = store.next_id
         self.last_time_ns = store.last_time_ns
         self.commit_id = store.commit_id + 1
+
+    # Routes
+
+    def route(self, lanes: tuple[int, ...]) -> int:
+        """The id of the route of these lanes, a new one where there is none."""
+        route = self.store.routes.get(lanes) or self.new_routes.get(lanes)
+        if route is None:
+            route = 1 + max((*self.store.routes.values(), *self.new_routes.values(), 0))
+            self.new_routes[lanes] = route
+        return route
+
+    def lanes_of(self) -> dict[int, tuple[int, ...]]:
+        """The lanes of every route."""
+        return {route: lanes for lanes, route in (*self.store.routes.items(), *self.new_routes.items())}
+
+    def write_routes(self, connection: sqlite3.Connection) -> None:
+        """Writes the routes that are new."""
+        rows = [(route, ",".join(map(str, lanes))) for lanes, route in self.new_routes.items()]
+        small_tables.write(connection, "route", self.commit_id, rows)
 
     # Intake
 
@@ -73,33 +88,22 @@ class Draft:
             self.prepared(batch, lanes)
             for step in taken
             for batch in step.batches
-            if batch.count and (lanes := self._store.router((batch.source, batch.signal)))
+            if batch.count and (lanes := self.store.router((batch.source, batch.signal)))
         ]
 
     def prepared(self, batch: Batch, lanes: tuple[int, ...]) -> Prepared:
-        """A batch and its payload, for these lanes."""
-        route = self._route(lanes)
-        as_entries = self._store.entry_lanes.issuperset(lanes)
-        kept = spooled.to_keep(batch, as_entries)
-        return Prepared(kept, lanes, route, spooled.encode(kept, route))
-
-    def _route(self, lanes: tuple[int, ...]) -> int:
-        route = self._store.routes.get(lanes) or self.new_routes.get(lanes)
-        if route is None:
-            route = 1 + max((*self._store.routes.values(), *self.new_routes.values(), 0))
-            self.new_routes[lanes] = route
-        return route
+        """A batch and its payload for these lanes, under an id that was never used before."""
+        route, row_id = self.route(lanes), self.next_id
+        self.next_id += 1
+        kept = spooled.to_keep(batch, self.store.entry_lanes.issuperset(lanes))
+        return Prepared(row_id, kept, lanes, route, spooled.encode(kept, route, row_id))
 
     def write_batches(self, connection: sqlite3.Connection, prepared: Sequence[Prepared]) -> None:
-        """Inserts batches and payloads under ids that were never used before."""
-        connection.executemany(
-            "INSERT INTO route(id, lanes) VALUES(?, ?)",
-            [(route, ",".join(map(str, lanes))) for lanes, route in self.new_routes.items()],
-        )
+        """Inserts batches and payloads."""
+        self.write_routes(connection)
         for item in prepared:
-            write_batch(connection, self.next_id, item.route, item.batch, item.payload)
-            self.written[self.next_id] = item.batch
-            self.next_id += 1
+            write_batch(connection, item.id, item.route, item.batch, item.payload)
+            self.written[item.id] = item.batch
             for lane in item.lanes:
                 self.added_bytes[lane] += len(item.payload)
 
@@ -107,13 +111,13 @@ class Draft:
         """Counts what was read and dropped; moves positions and states."""
         for step in taken:
             for (source, signal), records in step.read.items():
-                lanes = self._store.router((source, signal))
+                lanes = self.store.router((source, signal))
                 if not lanes:
                     self.counts[NO_LANE, source, UNROUTED, signal] += records
                 for lane in lanes:
                     self.counts[lane, source, READ, ""] += records
             for ((source, signal), reason), records in step.dropped.items():
-                for lane in self._store.router((source, signal)):
+                for lane in self.store.router((source, signal)):
                     self.counts[lane, source, DROPPED, reason] += records
             for source, position in step.positions:
                 self.positions[source, position.key] = position.value
@@ -131,170 +135,97 @@ class Draft:
 
     def _packed(self, held: Held) -> tuple[bytes, str]:
         records = [
-            (source, signal, self._store.router((source, signal)), count)
+            (source, signal, self.store.router((source, signal)), count)
             for (source, signal), count in held.records.items()
         ]
         return held.blob, msgspec.json.encode(records).decode()
 
+    def rebook_held(self, connection: sqlite3.Connection) -> None:
+        """Counts what processors hold for the lanes that want it now, after the lanes have changed."""
+        for processor, (blob, packed) in self.store.states.items():
+            wanted = []
+            for source, signal, before, records in law.decode_held(packed):
+                after = self.store.router((source, cast("Signal", signal)))
+                self.counts.update({(lane, source, READ, ""): records for lane in after if lane not in before})
+                self.counts.update({(lane, source, DROPPED, REROUTED): records for lane in before if lane not in after})
+                wanted.append((source, signal, after, records))
+            self.states[processor] = blob, msgspec.json.encode(wanted).decode()
+        holding = [(name, *state) for name, state in self.states.items() if state is not None]
+        small_tables.write(connection, "state", self.commit_id, holding)
+
     # Acknowledgement
 
     def write_acks(self, connection: sqlite3.Connection, group: Group) -> None:
-        """Moves cursors and counts what became of each batch. One already let go as dropped is not counted twice."""
+        """Counts what became of batches, and moves cursors behind them."""
         for lane_id, passed in group.acks.items():
-            for item in passed:
-                self._count_passed(lane_id, item)
-            self.move_cursor(connection, lane_id, passed[-1].id)
+            if passed and lane_id in self.lanes:
+                self._pass(connection, lane_id, passed)
         if group.quarantined:
-            _write_quarantined(connection, group.quarantined, self._store.options.quarantine_bytes)
+            write_quarantined(connection, group.quarantined, self.store.options.quarantine_bound)
 
-    def _count_passed(self, lane_id: int, item: Passed) -> None:
-        if item.id <= self.lanes[lane_id].cursor:
-            return
-        delivered = item.records - sum(item.rejected.values()) - sum(item.dropped.values())
-        if delivered:
-            self.counts[lane_id, item.source, DELIVERED, ""] += delivered
-        for reason, records in item.rejected.items():
-            self.counts[lane_id, item.source, REJECTED, reason] += records
-        for reason, records in item.dropped.items():
-            self.counts[lane_id, item.source, DROPPED, reason] += records
-
-    def move_cursor(self, connection: sqlite3.Connection, lane_id: int, cursor: int) -> None:
-        """Moves a cursor forward, never back, and takes what it passes off the lane's waiting bytes."""
+    def _pass(self, connection: sqlite3.Connection, lane_id: int, passed: Sequence[Passed]) -> None:
+        """A row that no longer stands for the lane was counted when it went; one that nothing was said of is not lost
+        from the count either."""
+        said = {item.id: item for item in passed}
         lane = self.lanes[lane_id]
-        if cursor <= lane.cursor:
-            return
-        for route in law.routes_of(connection, lane_id):
-            (passed,) = connection.execute(
-                "SELECT coalesce(sum(bytes), 0) FROM batch INDEXED BY batch_by_route "
-                "WHERE route = ? AND id > ? AND id <= ?",
-                (route, lane.cursor, cursor),
-            ).fetchone()
-            self.added_bytes[lane_id] -= passed
-        self.lanes[lane_id] = replace(lane, cursor=cursor)
+        last = min(passed[-1].id, self.next_id - 1)
+        for row in rows_after(connection, lane_id, lane.cursor, last):
+            if row.id in said:
+                self._count_passed(lane_id, row, said[row.id])
+            else:
+                self.count_dropped(lane_id, row, SKIPPED)
+        if last > lane.cursor:
+            self.lanes[lane_id] = replace(lane, cursor=last)
 
-    # Bounds
+    def _count_passed(self, lane_id: int, row: Passing, item: Passed) -> None:
+        left = row.records
+        for outcome, reasons in ((REJECTED, item.rejected), (DROPPED, item.dropped)):
+            for reason, records in reasons.items():
+                self.counts[lane_id, row.source, outcome, reason] += min(records, left)
+                left -= min(records, left)
+        if left:
+            self.counts[lane_id, row.source, DELIVERED, ""] += left
+        self.added_bytes[lane_id] -= row.bytes
 
-    def shed(self, connection: sqlite3.Connection) -> None:
-        """Passes the oldest rows of every lane over its bound, where the lane would rather drop than block."""
-        lanes_of = {route: lanes for lanes, route in (*self._store.routes.items(), *self.new_routes.items())}
-        for lane_id, bound in self._store.bounds.max_bytes.items():
-            excess = self._store.waiting_bytes[lane_id] + self.added_bytes[lane_id] - bound
-            if excess <= 0:
-                continue
-
-            def too_many(row: Passing, lane_id: int = lane_id) -> bool:
-                nonlocal excess
-                going = excess > 0 and self._store.bounds.drops_oldest(
-                    lane_id, lanes_of[row.route], row.signal, row.source
-                )
-                excess -= row.bytes
-                return going
-
-            self.let_go(connection, lane_id, "spool_full", too_many)
-
-    def let_go(
-        self, connection: sqlite3.Connection, lane_id: int, reason: str, going: Callable[[Passing], bool]
-    ) -> None:
-        """Passes rows of a lane, oldest first, while ``going`` says so; counts them as dropped."""
-        cursor = self.lanes[lane_id].cursor
-        for row in rows_after(connection, lane_id, cursor):
-            if not going(row):
-                break
-            self.counts[lane_id, row.source, DROPPED, reason] += row.records
-            cursor = row.id
-        self.move_cursor(connection, lane_id, cursor)
+    def count_dropped(self, lane_id: int, row: Passing, reason: str) -> None:
+        """Counts a row that the lane lets go."""
+        self.counts[lane_id, row.source, DROPPED, reason] += row.records
+        self.added_bytes[lane_id] -= row.bytes
 
     # The end
 
     def write_small(self, connection: sqlite3.Connection, last_time_ns: int) -> None:
-        """Writes cursors, counts, the number of this commit and the time of the last record."""
-        moved = [lane for key, lane in self.lanes.items() if lane != self._store.lanes.get(key)]
+        """Writes cursors, counts, the number of this commit, the time of the last record and the next id."""
+        moved = [lane for key, lane in self.lanes.items() if lane != self.store.lanes.get(key)]
         small_tables.write(connection, "lane", self.commit_id, map(astuple, moved))
-        totals = self._store.ledger
+        totals = self.store.ledger
         changed = [(*key, totals[key] + records) for key, records in self.counts.items()]
         small_tables.write(connection, "ledger", self.commit_id, changed)
         self.last_time_ns = max(last_time_ns, self.last_time_ns)
-        small_tables.write_meta(connection, self.commit_id, self.last_time_ns)
+        small_tables.write_meta(
+            connection, commit_id=self.commit_id, last_time_ns=self.last_time_ns, next_id=self.next_id
+        )
 
     def keep(self) -> None:
         """Tells the store what is now durable."""
-        store = self._store
+        store = self.store
         store.lanes = self.lanes
         store.recent.keep(self.written, min((lane.cursor for lane in self.lanes.values()), default=0))
         store.routes |= self.new_routes
         store.ledger.update(self.counts)
         store.waiting_bytes.update(self.added_bytes)
+        store.kept_until |= self.kept_until
         store.next_id = self.next_id
         store.last_time_ns = self.last_time_ns
         store.commit_id = self.commit_id
-        for key, value in self.positions.items():
-            if value is None:
-                store.positions.pop(key, None)
-            else:
-                store.positions[key] = value
-        for processor, state in self.states.items():
-            if state is None:
-                store.states.pop(processor, None)
-            else:
-                store.states[processor] = state
+        _merge(store.positions, self.positions)
+        store.sources.update(source for source, _ in self.positions)
+        _merge(store.states, self.states)
 
 
-class Passing(NamedTuple):
-    """A row a lane might let go."""
-
-    id: int
-    route: int
-    signal: str
-    source: str
-    records: int
-    bytes: int
-    first_time_ns: int
-
-
-def rows_after(connection: sqlite3.Connection, lane_id: int, cursor: int) -> Iterator[Passing]:
-    """A lane's rows after ``cursor``, by id."""
-    routes = ",".join(map(str, law.routes_of(connection, lane_id)))
-    query = f"SELECT {', '.join(Passing._fields)} FROM batch WHERE id > ? AND route IN ({routes}) ORDER BY id"  # noqa: S608 - integers of our own
-    yield from map(Passing._make, connection.execute(query, (cursor,)))
-
-
-def write_batch(connection: sqlite3.Connection, row_id: int, route: int, batch: Sendable, payload: bytes) -> None:
-    """Inserts a batch."""
-    origin = batch.origin
-    write_row(
-        connection,
-        Row(row_id, route, batch.signal, batch.source, batch.count, len(payload), batch.first_time_ns, origin),
-    )
-    connection.execute("INSERT INTO payload(id, body) VALUES(?, ?)", (row_id, payload))
-
-
-def write_row(connection: sqlite3.Connection, row: Row) -> None:
-    """Inserts a header row alone."""
-    origin = (None, None, None) if row.origin is None else astuple(row.origin)
-    fields = (row.id, row.route, row.signal, row.source, row.records, row.bytes, row.first_time_ns, *origin)
-    connection.execute("INSERT INTO batch VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*fields, seal(*fields)))
-
-
-def _write_quarantined(connection: sqlite3.Connection, refused: Iterable[Quarantined], bound_bytes: int) -> None:
-    for item in refused:
-        payload = spooled.encode(item.batch, 0)
-        connection.execute(
-            "INSERT INTO quarantine(lane, source, reason, detail, records, bytes, time_ns, body) "
-            "VALUES(?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                item.lane,
-                item.batch.source,
-                item.reason,
-                item.detail,
-                item.batch.count,
-                len(payload),
-                item.batch.first_time_ns,
-                payload,
-            ),
-        )
-    (total,) = connection.execute("SELECT coalesce(sum(bytes), 0) FROM quarantine").fetchone()
-    for row_id, size in connection.execute("SELECT id, bytes FROM quarantine ORDER BY id").fetchall():
-        if total <= bound_bytes:
-            break
-        connection.execute("DELETE FROM quarantine WHERE id = ?", (row_id,))
-        total -= size
+def _merge(into: dict[K, V], changes: dict[K, V | None]) -> None:
+    for key, value in changes.items():
+        if value is None:
+            into.pop(key, None)
+        else:
+            into[key] = value

@@ -48,10 +48,10 @@ def waiting(connection: sqlite3.Connection, lane: str | None, after: int) -> Ite
     beyond = after if small is None else max(after, first_cursor(small, lane))
     for row in _rows(connection, "payload", "id, body", beyond):
         try:
-            header = spooled.decode_header(_body(row))
+            header = spooled.decode_header(_body(row), row[0])
             lanes = () if small is None else tuple(waited_for_by(small, row[0], header.route))
             if small is None or (lanes if lane is None else lane in lanes):
-                yield Out(row[0], spooled.decode(row[1]), lanes)
+                yield Out(row[0], spooled.decode(row[1], row[0]), lanes)
         except (ValueError, TypeError, msgspec.MsgspecError) as error:
             yield Out(row[0], None, fault=str(error))
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from agent.wire.entries import Sendable
 
 ROWS = 64
+UNREADABLE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_TOOBIG}
+"""Primary result codes of a payload whose pages do not hold together."""
 
 
 def fetch(
@@ -40,29 +42,33 @@ def fetch(
     for row in rows(connection, lane, after, ROWS):
         if found and size + row.bytes > max_bytes:  # compressed it is smaller than its records: it cannot fit either
             break
-        batch = at_hand(row.id) or payload(connection, row)
-        size += row.bytes if batch is None else batch.size_bytes
+        batch = at_hand(row.id)
+        stored = payload(connection, row) if batch is None else Stored(row, batch)
+        size += row.bytes if stored.batch is None else stored.batch.size_bytes
         if found and size > max_bytes:
             break
-        found.append(Stored(row, batch))
+        found.append(stored)
     return found
 
 
 def rows(connection: sqlite3.Connection, lane: int, after: int, most: int) -> list[Row]:
     """Header rows of the lane after id ``after``, by id. Raises SpoolDamaged where one does not match its seal."""
-    ids: Iterator[int] = heapq.merge(
+    found: Iterator[tuple[int, int]] = heapq.merge(
         *(
-            [
-                row[0]
-                for row in connection.execute(
-                    "SELECT id FROM batch INDEXED BY batch_by_route WHERE route = ? AND id > ? ORDER BY id LIMIT ?",
-                    (route, after, most),
-                )
-            ]
+            connection.execute(
+                "SELECT id, route FROM batch INDEXED BY batch_by_route WHERE route = ? AND id > ? ORDER BY id LIMIT ?",
+                (route, after, most),
+            ).fetchall()
             for route in law.routes_of(connection, lane)
         )
     )
-    return [header(connection, row_id) for _, row_id in zip(range(most), ids, strict=False)]
+    return [_routed(header(connection, row_id), route) for _, (row_id, route) in zip(range(most), found, strict=False)]
+
+
+def _routed(row: Row, route: int) -> Row:
+    if row.route != route:
+        raise SpoolDamaged(f"the index says that batch {row.id} has route {route}, and it has {row.route}")
+    return row
 
 
 def header(connection: sqlite3.Connection, row_id: int) -> Row:
@@ -82,12 +88,12 @@ def to_row(fields: tuple[Any, ...]) -> Row:
     return Row(row_id, route, signal, source, records, size, first_time_ns, origin)
 
 
-def payload(connection: sqlite3.Connection, row: Row) -> Sendable | None:
-    """The batch of a header row, or None where its payload cannot be read, is gone, or fails its CRC."""
+def payload(connection: sqlite3.Connection, row: Row) -> Stored:
+    """The batch of a header row; None where its payload cannot be read, is gone, or fails its CRC."""
     try:
         found = connection.execute("SELECT body FROM payload WHERE id = ?", (row.id,)).fetchone()
-        return None if found is None else spooled.decode_to_send(found[0])
+        return Stored(row, None if found is None else spooled.decode_to_send(found[0], row.id))
     except (sqlite3.DatabaseError, ValueError, TypeError) as error:
-        if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF != sqlite3.SQLITE_CORRUPT:
+        if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF not in UNREADABLE:
             raise
-        return None
+        return Stored(row, None, unreadable=True)

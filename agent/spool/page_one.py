@@ -7,14 +7,41 @@ taken from the file instead.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import tempfile
 from pathlib import Path
 
-from agent.spool.schema import NEW_FILE, PAGE_BYTES, PRAGMAS, TABLES
+from agent.errors import SpoolDamaged
+from agent.spool.schema import NEW_FILE, PAGE_BYTES, PRAGMAS, SCHEMA_VERSION, TABLES
 
 CHANGE_COUNTER = slice(24, 28)
 VERSION_VALID_FOR = slice(92, 96)
+CREATE = f"BEGIN IMMEDIATE; {TABLES}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+
+
+def require_schema(connection: sqlite3.Connection) -> None:
+    """Makes the tables in an empty database. Raises SpoolDamaged where there are some and they are not ours: to add
+    what seems to be missing would move and overwrite pages that nothing points to any more."""
+    if not _objects(connection):
+        connection.executescript(CREATE)
+    elif not has_our_schema(connection):
+        raise SpoolDamaged("the first page does not name the tables of a spool")
+
+
+def has_our_schema(connection: sqlite3.Connection) -> bool:
+    """Whether every table of ours is where it is in every spool; a newer agent may have added others."""
+    fresh = sqlite3.connect(":memory:", isolation_level=None)
+    try:
+        fresh.executescript(NEW_FILE + PRAGMAS)
+        fresh.executescript(CREATE)
+        return _objects(fresh) <= _objects(connection)
+    finally:
+        fresh.close()
+
+
+def _objects(connection: sqlite3.Connection) -> set[tuple[object, ...]]:
+    return set(connection.execute("SELECT type, name, tbl_name, rootpage, sql FROM sqlite_master"))
 
 
 def restore_page_one(path: Path) -> None:
@@ -22,8 +49,12 @@ def restore_page_one(path: Path) -> None:
     page = bytearray(fresh_page_one(path.parent))
     page[CHANGE_COUNTER] = (1).to_bytes(4, "big")
     page[VERSION_VALID_FOR] = (0).to_bytes(4, "big")
-    with path.open("r+b") as file:
-        file.write(page)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.pwrite(descriptor, page, 0)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def fresh_page_one(scratch: Path) -> bytes:
@@ -33,7 +64,7 @@ def fresh_page_one(scratch: Path) -> bytes:
         connection = sqlite3.connect(path, isolation_level=None)
         try:
             connection.executescript(NEW_FILE + PRAGMAS)
-            connection.executescript(TABLES)
+            connection.executescript(CREATE)
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         finally:
             connection.close()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,11 @@ class Small(msgspec.Struct, frozen=True):
     positions: list[tuple[str, str, str]]
     states: list[tuple[str, bytes, str]]
     ledger: list[tuple[int, str, str, str, int]]
+
+    @classmethod
+    def empty(cls) -> Small:
+        """What a spool knows that never was."""
+        return cls(1, 0, 0, [], [], [], [], [])
 
 
 def small_of(store: Store) -> Small:
@@ -65,15 +71,29 @@ def decode(data: bytes) -> Small:
 def write_copy(path: Path, data: bytes) -> None:
     """Replaces the file in one step, flushed before and after."""
     new = path.with_suffix(".new")
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        _write_flushed(new, data)
+    except OSError:
+        with suppress(OSError):  # on a full disk even a part of it takes room that is needed
+            new.unlink()
+        raise
+    new.replace(path)
+    flush_directory(path.parent)
+
+
+def _write_flushed(path: Path, data: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         with open(descriptor, "wb", closefd=False) as file:
             file.write(data)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    new.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+
+
+def flush_directory(path: Path) -> None:
+    """Makes the names in a directory durable."""
+    directory = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(directory)
     finally:
@@ -84,5 +104,5 @@ def read_copy(path: Path) -> Small | None:
     """The copy, or None where there is none that is whole."""
     try:
         return decode(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, msgspec.MsgspecError):
         return None

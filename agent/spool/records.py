@@ -54,10 +54,11 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A batch read back; ``batch`` is None where the payload is damaged."""
+    """A batch read back; ``batch`` is None where the payload is damaged, and ``unreadable`` says that it is there."""
 
     row: Row
     batch: Sendable | None
+    unreadable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,17 @@ class Group:
 
     def __bool__(self) -> bool:
         return bool(self.taken or self.acks or self.quarantined)
+
+    def clear(self) -> None:
+        """Forgets what is durable now."""
+        self.taken, self.acks, self.quarantined = [], {}, []
+
+    def join_acks(self, other: Group) -> None:
+        """Takes over what ``other``, which came later, says of batches."""
+        for lane, passed in other.acks.items():
+            self.acks.setdefault(lane, []).extend(passed)
+        self.quarantined.extend(other.quarantined)
+        other.acks, other.quarantined = {}, []
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,8 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
+from agent.spool.files import bytes_of
+
 
 class Reserve:
     """``size_bytes`` of disk at ``path`` that are ours to give back."""
@@ -19,18 +21,20 @@ class Reserve:
         self.size_bytes = size_bytes
 
     def release(self) -> bool:
-        """Frees the blocks; False when there were none."""
+        """Frees the blocks; False when there were none, or they cannot be freed."""
         try:
             self.path.unlink()
-        except FileNotFoundError:
+        except OSError:
             return False
         return True
 
-    def restore(self) -> bool:
-        """Takes the blocks again, if the disk has twice as many free; False where it has not or they are there."""
-        if not self.size_bytes or self.held():
+    def restore(self, spare_bytes: int | None = None) -> bool:
+        """Takes the blocks again where that leaves ``spare_bytes`` (the reserve's own size) free; False where it cannot
+        or they are there."""
+        if self.held():
             return False
-        if shutil.disk_usage(self.path.parent).free < 2 * self.size_bytes:
+        spare = self.size_bytes if spare_bytes is None else spare_bytes
+        if shutil.disk_usage(self.path.parent).free < self.size_bytes + spare:
             return False
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -44,8 +48,5 @@ class Reserve:
         return True
 
     def held(self) -> bool:
-        """Whether the blocks are there in full."""
-        try:
-            return self.path.stat().st_size >= self.size_bytes
-        except OSError:
-            return False
+        """Whether the blocks are there in full; a reserve of nothing always is."""
+        return bytes_of(self.path) >= self.size_bytes

@@ -29,6 +29,11 @@ class SpoolOptions(Options, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         int, Meta(ge=0, description="Most bytes of refused records kept for inspection and replay.")
     ] = 16 << 20
 
+    @property
+    def quarantine_bound(self) -> int:
+        """``quarantine_bytes``, and never more than an eighth of the whole."""
+        return min(self.quarantine_bytes, self.max_bytes // 8)
+
 
 SCHEMA_VERSION = 1
 """``PRAGMA user_version``. Within a major version of the agent a change only ever adds."""
@@ -36,6 +41,7 @@ SCHEMA_VERSION = 1
 PAGE_BYTES = 16384
 WAL_PAGES = 64
 
+BUSY_TIMEOUT = "PRAGMA busy_timeout = 5000;"
 NEW_FILE = f"""
 PRAGMA page_size = {PAGE_BYTES};
 PRAGMA auto_vacuum = INCREMENTAL;
@@ -51,18 +57,18 @@ PRAGMA wal_autocheckpoint = {WAL_PAGES};
 PRAGMA journal_size_limit = {8 << 20};
 PRAGMA cache_size = -256;
 PRAGMA temp_store = MEMORY;
-PRAGMA busy_timeout = 5000;
+{BUSY_TIMEOUT}
 """
 """After ``NEW_FILE`` in a new file. None of them writes to one that has them."""
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS meta(
-    key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+    key TEXT PRIMARY KEY, value INTEGER NOT NULL, seal INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS lane(
     id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, cursor INTEGER NOT NULL,
     orphaned_ns INTEGER, commit_id INTEGER NOT NULL, seal INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS route(
-    id INTEGER PRIMARY KEY, lanes TEXT NOT NULL UNIQUE);
+    id INTEGER PRIMARY KEY, lanes TEXT NOT NULL UNIQUE, commit_id INTEGER NOT NULL, seal INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS batch(
     id INTEGER PRIMARY KEY, route INTEGER NOT NULL, signal TEXT NOT NULL, source TEXT NOT NULL,
     records INTEGER NOT NULL, bytes INTEGER NOT NULL, first_time_ns INTEGER NOT NULL,
@@ -91,6 +97,7 @@ CREATE TABLE IF NOT EXISTS quarantine(
 
 SMALL = {
     "lane": "id, name, cursor, orphaned_ns",
+    "route": "id, lanes",
     "position": "source, key, value",
     "state": "processor, blob, held",
     "ledger": "lane, source, outcome, reason, records",

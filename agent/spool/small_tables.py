@@ -1,4 +1,4 @@
-"""This file reads and writes the small tables: lanes, positions, processor states and the ledger.
+"""This file reads and writes the small tables: lanes, routes, positions, processor states and the ledger.
 
 SQLite checksums nothing, and after a damaged write-ahead log pages of different commits can stand side by side. So
 each row carries a seal over its fields and the number of the commit that wrote it; a row younger than the commit
@@ -41,13 +41,18 @@ def write(connection: sqlite3.Connection, table: str, commit_id: int, rows: Iter
 
 
 def read_meta(connection: sqlite3.Connection) -> dict[str, int]:
-    """``commit_id`` and ``last_time_ns``, 0 in a new file."""
-    return {"commit_id": 0, "last_time_ns": 0} | dict(connection.execute("SELECT key, value FROM meta"))
+    """``commit_id``, ``last_time_ns`` and ``next_id``, above every batch there was; of a new file 0, 0 and 1."""
+    meta = {"commit_id": 0, "last_time_ns": 0, "next_id": 1}
+    for key, value, sealed in connection.execute("SELECT key, value, seal FROM meta"):
+        if seal(key, value) != sealed:
+            raise SpoolDamaged(f"a row of meta does not match its seal: {key}")
+        meta[key] = value
+    return meta
 
 
-def write_meta(connection: sqlite3.Connection, commit_id: int, last_time_ns: int) -> None:
-    """Notes the number of this commit and the time of the last record."""
+def write_meta(connection: sqlite3.Connection, **values: int) -> None:
+    """Notes the number of this commit, the time of the last record and the next id."""
     connection.executemany(
-        "INSERT OR REPLACE INTO meta(key, value) VALUES(?, ?)",
-        [("commit_id", commit_id), ("last_time_ns", last_time_ns)],
+        "INSERT OR REPLACE INTO meta(key, value, seal) VALUES(?, ?, ?)",
+        [(key, value, seal(key, value)) for key, value in values.items()],
     )

@@ -1,13 +1,11 @@
 """This file is the spool as the rest of the process sees it: put, fetch, ack, and one commit in flight.
 
-Everything that arrives while a commit is under way joins the next. A commit starts at once when somebody waits for
-it, else after COMMIT_SECONDS or COMMIT_BYTES. Every call is made on the event loop; SQLite runs on one thread.
+Every call is made on the event loop; SQLite runs on one thread.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -18,25 +16,20 @@ from agent.clock import Clock, RecordTimes
 from agent.contract import Flow
 from agent.errors import SpoolDamaged, SpoolFull
 from agent.host import Host
-from agent.ownlogs import Repeating
 from agent.ownmetrics import Meter
 from agent.spool import fetch, keeping
 from agent.spool.bounds import LaneBound, share
+from agent.spool.commits import Commits
+from agent.spool.in_use import StoreInUse, log_report
 from agent.spool.picture import Picture, picture_of
-from agent.spool.records import Group, Passed, Quarantined, Stored, Taken
+from agent.spool.records import Passed, Quarantined, Stored, Taken
 from agent.spool.reserve import Reserve
-from agent.spool.salvage import Report, open_store, replace_store
+from agent.spool.salvage import Report, open_store
 from agent.spool.schema import SpoolOptions
-from agent.spool.store import Store, translated
+from agent.spool.store import Store
 from agent.worker import Worker
 
-log = logging.getLogger("telemetry_agent.spool")
-
-COMMIT_SECONDS = 1.0
-COMMIT_BYTES = 1 << 20
 INTAKE_BYTES = 8 << 20
-KEEP_SECONDS = 10.0
-RETRY_SECONDS = 1.0
 PICTURE_SECONDS = 1.0
 
 R = TypeVar("R")
@@ -52,37 +45,47 @@ class Spool:
     def __init__(
         self, store: Store, worker: Worker, host: Host, options: SpoolOptions, clock: Clock, meter: Meter
     ) -> None:
-        self.store = store
         self.options = options
         self.times = RecordTimes(clock, store.last_time_ns)
-        self.trouble: str | None = None
-        self.last_commit_seconds = clock.monotonic_seconds()
-        self.pending_bytes = 0
         self._worker = worker
         self._host = host
         self._clock = clock
-        self._meter = meter
-        self._reserve = Reserve(host.state_dir / "reserve", options.reserve_bytes)
-        self._troubles = Repeating(log, clock.monotonic_seconds)
-        self._group = Group()
-        self._durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._in_flight = self._durable
-        self._replacing = asyncio.Lock()
-        self._committing = False
-        self._urgent = False
-        self._wake = asyncio.Event()
+        self._in_use = StoreInUse(store, worker, host, options, clock, meter)
+        self._in_use.bind, self._in_use.announce = self._bind, self.announce
+        self._commits = Commits(self._in_use, self.times, clock, meter)
         self._room = asyncio.Event()
         self._arrived: dict[int, asyncio.Event] = {}
         self._ids: dict[str, int] = {}
+        self._route: Callable[[Flow], tuple[int, ...]] = lambda flow: ()
         self._bounds: Mapping[str, LaneBound] = {}
         self._lossy: frozenset[str] = frozenset()
         self._picture = Picture()
         self._picture_seconds = float("-inf")
 
     @property
+    def store(self) -> Store:
+        """The store in use; another one after it was replaced."""
+        return self._in_use.store
+
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing can be made durable now, or None."""
+        return self._in_use.trouble
+
+    @property
     def replacing(self) -> bool:
         """Whether a damaged file is being replaced just now, which may take minutes."""
-        return self._replacing.locked()
+        return self._in_use.replacing
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes taken in that are not durable yet."""
+        return self._commits.pending_bytes
+
+    @property
+    def last_commit_seconds(self) -> float:
+        """When the last commit ended, on the monotonic clock."""
+        return self._commits.last_commit_seconds
 
     # Lanes
 
@@ -90,27 +93,27 @@ class Spool:
         self, bounds: Mapping[str, LaneBound], router: Router, lossy_sources: frozenset[str] = frozenset()
     ) -> None:
         """Says which lanes there are, what bounds them, and which of them want a flow."""
-        self._ids = await self._worker.run(self.store.configure, list(bounds), self._clock.wall_ns())
-        self._bounds, self._lossy = bounds, lossy_sources
-        ids = self._ids
-        known: dict[Flow, tuple[int, ...]] = {}
 
-        def route(flow: Flow) -> tuple[int, ...]:
-            if flow not in known:
-                known[flow] = tuple(sorted(ids[name] for name in router(flow)))
-            return known[flow]
+        def configured(store: Store) -> None:
+            ids = store.configure(list(bounds), self._clock.wall_ns())
+            self._ids, self._bounds, self._lossy = ids, bounds, lossy_sources
+            self._route = _by_id(router, ids)
+            self._bind(store)
+            store.rebook_held()
 
-        self._route = route
-        self._bind()
-        for lane in ids.values():
+        await self._in_use.use("configure", configured)
+        for lane in self._ids.values():
             self._arrived.setdefault(lane, asyncio.Event())
+        self.announce()
 
-    def _bind(self) -> None:
+    def _bind(self, store: Store) -> None:
+        """Tells the store what the configuration says; between two commits, or their parts would not fit together."""
         configured = {self._ids[name]: bound for name, bound in self._bounds.items()}
-        orphaned = [lane for lane in self.store.lanes if lane not in configured]
-        self.store.router = self._route
-        self.store.entry_lanes = frozenset(lane for lane, bound in configured.items() if bound.takes_entries)
-        self.store.bounds = share(configured, orphaned, self.options.max_bytes, self._lossy)
+        orphaned = [lane for lane in store.lanes if lane not in configured]
+        store.router = self._route
+        store.entry_lanes = frozenset(lane for lane, bound in configured.items() if bound.takes_entries)
+        store.bounds = share(configured, orphaned, self.options.max_bytes, self._lossy)
+        store.kept_until = {}
 
     def lane_id(self, lane: str) -> int:
         """The id under which a configured lane stands in the spool."""
@@ -122,7 +125,8 @@ class Spool:
 
     def positions(self, source: str) -> dict[str, str]:
         """A source's committed positions by key."""
-        return {key: value for (name, key), value in self.store.positions.items() if name == source}
+        positions = self.store.positions.copy()  # in one step: the spool's thread changes them
+        return {key: value for (name, key), value in positions.items() if name == source}
 
     def state(self, processor: str) -> bytes | None:
         """What a processor held at the last commit."""
@@ -143,11 +147,8 @@ class Spool:
 
         ``urgent`` starts the next commit at once instead of waiting for more to arrive.
         """
-        self._group.taken.append(replace(taken, batches=tuple(map(self._timed, taken.batches))))
-        self.pending_bytes += taken.size_bytes
-        self._urgent = self._urgent or urgent
-        self._wake.set()
-        return asyncio.shield(self._durable) if urgent else self._durable
+        timed = replace(taken, batches=tuple(map(self._timed, taken.batches)))
+        return self._commits.put(timed, urgent=urgent)
 
     def _timed(self, batch: Batch) -> Batch:
         return batch if batch.first_time_ns else replace(batch, first_time_ns=self.times.allocate(batch.count))
@@ -156,12 +157,14 @@ class Spool:
         """Whether these batches can be taken in now."""
         if self.pending_bytes and self.pending_bytes + size > INTAKE_BYTES:
             return False
+        if self.store.log_bytes > keeping.PINNED_LOG_BYTES:
+            return False
         return not any(self._blocked(batch) for batch in batches)
 
     def _blocked(self, batch: Batch) -> bool:
         store = self.store
-        route = store.router((batch.source, batch.signal))
-        return store.bounds.blocked(route, batch.signal, batch.source, store.waiting_bytes)
+        route, over = store.router((batch.source, batch.signal)), store.over_bytes > 0
+        return store.bounds.blocked(route, batch.signal, batch.source, store.waiting_bytes, over=over)
 
     # The lanes' side
 
@@ -169,22 +172,7 @@ class Spool:
         """The lane's next batches after id ``after``, at least one if there is any; some may be damaged."""
         lane_id = self._ids[lane]
         self._arrived[lane_id].clear()
-        while True:
-            store = self.store
-            try:
-                return await self._worker.run(self._fetch, lane_id, after, max_bytes)
-            except SpoolDamaged as error:
-                await self._replace(store, str(error))
-            except SpoolFull as error:
-                self._troubles.failed("fetch", f"the spool cannot be read now: {error}")
-                await self._clock.sleep(RETRY_SECONDS)
-
-    def _fetch(self, lane: int, after: int, max_bytes: int) -> list[Stored]:
-        store = self.store
-        with translated():
-            return fetch.fetch(
-                store.connection, lane, max(after, store.lanes[lane].cursor), max_bytes, store.recent.get
-            )
+        return await self._in_use.use("fetch", lambda store: _fetch(store, lane_id, after, max_bytes))
 
     async def wait_for_new(self, lane: str) -> None:
         """Returns once something may have arrived for the lane since its last fetch."""
@@ -192,91 +180,15 @@ class Spool:
 
     def ack(self, lane: str, passed: Sequence[Passed], quarantined: Sequence[Quarantined] = ()) -> None:
         """Notes what became of batches, in the order of their ids; durable with the next commit."""
-        self._group.acks.setdefault(self._ids[lane], []).extend(passed)
-        self._group.quarantined.extend(quarantined)
-        self._wake.set()
+        self._commits.ack(self._ids[lane], passed, quarantined)
 
     async def flush(self) -> None:
         """Returns once everything put or acknowledged so far is durable."""
-        while self._group or self._committing:
-            if not self._group:
-                await asyncio.shield(self._in_flight)
-                continue
-            self._urgent = True
-            self._wake.set()
-            await asyncio.shield(self._durable)
-
-    # Committing
+        await self._commits.flush()
 
     async def run(self) -> None:
         """Commits, and keeps the file in order, until cancelled."""
-        next_keep = self._clock.monotonic_seconds() + KEEP_SECONDS
-        while True:
-            await self._due(next_keep)
-            if self._group:
-                await self._commit()
-            if self._clock.monotonic_seconds() >= next_keep:
-                next_keep = self._clock.monotonic_seconds() + KEEP_SECONDS
-                await self.keep_in_order()
-
-    async def _due(self, next_keep: float) -> None:
-        """Returns when a commit should start, or when it is time to keep the file in order."""
-        now = self._clock.monotonic_seconds()
-        if not self._group:
-            self._wake.clear()
-            await self._woken_within(next_keep - now)
-        deadline = min(self._clock.monotonic_seconds() + COMMIT_SECONDS, next_keep)
-        while self._group and not self._urgent and self.pending_bytes < COMMIT_BYTES:
-            left = deadline - self._clock.monotonic_seconds()
-            if left <= 0:
-                break
-            self._wake.clear()
-            await self._woken_within(left)
-
-    async def _woken_within(self, seconds: float) -> None:
-        timer = asyncio.ensure_future(self._clock.sleep(max(seconds, 0)))
-        woken = asyncio.ensure_future(self._wake.wait())
-        try:
-            await asyncio.wait((timer, woken), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in (timer, woken):
-                task.cancel()
-            await asyncio.gather(timer, woken, return_exceptions=True)
-
-    async def _commit(self) -> None:
-        group, self._group = self._group, Group()
-        durable, self._durable = self._durable, asyncio.get_running_loop().create_future()
-        self._in_flight = durable
-        self._urgent, self._committing = False, True
-        group.last_time_ns = self.times.last_ns
-        size = sum(taken.size_bytes for taken in group.taken)
-        try:
-            while group:
-                await self._attempt(group)
-        finally:
-            self._committing = False
-        self.pending_bytes -= size
-        self.announce()
-        if not durable.done():
-            durable.set_result(None)
-
-    async def _attempt(self, group: Group) -> None:
-        began, store = self._clock.monotonic_seconds(), self.store
-        try:
-            await self._worker.run(store.commit, group)
-        except SpoolFull as error:
-            await self._make_room(group, str(error))
-            return
-        except SpoolDamaged as error:
-            await self._replace(store, str(error))
-            return
-        group.taken, group.acks, group.quarantined = [], {}, []
-        self.last_commit_seconds = self._clock.monotonic_seconds()
-        self._meter.add("telemetry_agent_spool_commits_total")
-        self._meter.observe("telemetry_agent_spool_commit_duration_seconds", self.last_commit_seconds - began)
-        if self.trouble is not None:
-            self.trouble = None
-            self._troubles.recovered("the spool commits again")
+        await self._commits.run()
 
     def announce(self) -> None:
         """Wakes everybody who waits for room or for something new."""
@@ -284,62 +196,14 @@ class Spool:
         for event in self._arrived.values():
             event.set()
 
-    async def _make_room(self, group: Group, reason: str) -> None:
-        """Frees what can be freed and waits a little; nothing of the group is lost meanwhile."""
-        self.trouble = reason
-        self._meter.add("telemetry_agent_spool_commit_errors_total", 1, (reason.split(":", maxsplit=1)[0],))
-        self._troubles.failed(
-            reason.split(":", maxsplit=1)[0],
-            f"the spool cannot commit ({reason}); intake waits and nothing is lost",
-            path=str(self.store.path),
-        )
-        for lane, passed in self._group.acks.items():
-            group.acks.setdefault(lane, []).extend(passed)
-        group.quarantined.extend(self._group.quarantined)
-        self._group.acks, self._group.quarantined = {}, []
-        store = self.store
-        try:
-            acks = Group([], group.acks, group.quarantined, group.last_time_ns)
-            freed = await self._worker.run(keeping.make_room, store, acks, self._reserve)
-        except SpoolDamaged as error:
-            await self._replace(store, str(error))
-            return
-        if freed:
-            group.acks, group.quarantined = {}, []
-            self.announce()
-        await self._clock.sleep(RETRY_SECONDS)
+    async def close(self) -> None:
+        """Commits what is pending if that can be done at once, and closes the file."""
 
-    async def _replace(self, store: Store, reason: str) -> None:
-        """Replaces ``store``, unless that has happened since the fault was met."""
-        async with self._replacing:
-            if store is not self.store:
-                return
-            log.error("the spool is damaged and will be replaced: %s", reason)
-            self.store, report = await self._worker.run(self._replaced, reason)
-            self._bind()
-        self._meter.add("telemetry_agent_spool_replaced_total")
-        log_report(report)
+        def closed() -> None:
+            self._commits.commit_at_once(self.store)
+            keeping.close(self.store, self._host)
 
-    def _replaced(self, reason: str) -> tuple[Store, Report]:
-        with suppress(Exception):  # closing a damaged file may fail in any way
-            self.store.connection.close()
-        self._reserve.release()
-        directory, copy = self._host.spool_dir, keeping.copy_path(self._host)
-        return replace_store(directory, copy, self.options, self._clock.wall_ns(), reason)
-
-    async def keep_in_order(self) -> None:
-        """Lets go of what is too old or retired, returns free space, and writes the second copy."""
-        store = self.store
-        try:
-            await self._worker.run(
-                keeping.keep_in_order, store, self._host, self._reserve, self.options, self._clock.wall_ns()
-            )
-            if await self._worker.run(keeping.worn_out, store):
-                await self._replace(store, "it holds rows that can be neither read nor deleted")
-        except SpoolDamaged as error:
-            await self._replace(store, str(error))
-        except (SpoolFull, OSError) as error:
-            self._troubles.failed("keep", f"the spool could not be kept in order: {error}")
+        await self._worker.run(closed)
 
     # Looking
 
@@ -360,19 +224,26 @@ class Spool:
         return made
 
 
-def log_report(report: Report) -> None:
-    """Says what became of a damaged spool."""
-    log.log(
-        logging.ERROR if report.lost_records else logging.WARNING,
-        "the spool was replaced (%s): %d records in %d batches taken over, %d lost and counted as dropped; "
-        "positions from %s; the damaged files are in %s",
-        report.reason,
-        report.records,
-        report.batches,
-        report.lost_records,
-        report.positions_from,
-        report.set_aside or "no place: there was no room to keep them",
-    )
+def _by_id(router: Router, ids: Mapping[str, int]) -> Callable[[Flow], tuple[int, ...]]:
+    known: dict[Flow, tuple[int, ...]] = {}
+
+    def route(flow: Flow) -> tuple[int, ...]:
+        if flow not in known:
+            known[flow] = tuple(sorted(ids[name] for name in router(flow)))
+        return known[flow]
+
+    return route
+
+
+def _fetch(store: Store, lane: int, after: int, max_bytes: int) -> list[Stored]:
+    with store.reading() as connection:
+        after = max(after, store.lanes[lane].cursor)
+        found = fetch.fetch(connection, lane, after, max_bytes, store.recent.get)
+    unreadable = {each.row.id for each in found if each.unreadable} - store.skips
+    if unreadable:
+        with suppress(SpoolFull, SpoolDamaged):  # remembered already; the next commit meets what is wrong
+            store.avoid(unreadable)
+    return found
 
 
 @asynccontextmanager
@@ -390,7 +261,7 @@ async def open_spool(host: Host, options: SpoolOptions, clock: Clock, meter: Met
         finally:
             spool.committing.cancel()
             await asyncio.gather(spool.committing, return_exceptions=True)
-            await worker.run(keeping.close, spool.store, host)
+            await spool.close()
 
 
 def _opened(host: Host, options: SpoolOptions, wall_ns: int) -> tuple[Store, Report | None]:

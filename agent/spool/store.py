@@ -9,10 +9,9 @@ All three share a commit, so that one flush to disk pays for all. Runs on one th
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import astuple
 from pathlib import Path
@@ -23,11 +22,14 @@ from agent.contract import Flow
 from agent.errors import SpoolDamaged, SpoolFull
 from agent.spool import ledger as law
 from agent.spool import small_tables, sweep
-from agent.spool.bounds import Bounds
+from agent.spool.bounds import Bounds, pages_bound
 from agent.spool.draft import Draft
+from agent.spool.files import bytes_of_log, has_lost_its_file
+from agent.spool.page_one import require_schema
 from agent.spool.recent import Recent
 from agent.spool.records import Group, Lane, Ledger, Waiting
-from agent.spool.schema import NEW_FILE, PRAGMAS, SCHEMA_VERSION, SMALL, TABLES, SpoolOptions
+from agent.spool.schema import BUSY_TIMEOUT, NEW_FILE, PRAGMAS, SMALL, SpoolOptions
+from agent.spool.shed import shed
 
 Router = Callable[[Flow], tuple[int, ...]]
 """The ids of the lanes that want a flow."""
@@ -37,6 +39,7 @@ NOT_NOW = {
     sqlite3.SQLITE_IOERR: "disk error",
     sqlite3.SQLITE_BUSY: "locked by another program",
     sqlite3.SQLITE_LOCKED: "locked by another program",
+    sqlite3.SQLITE_PROTOCOL: "locked by another program",
     sqlite3.SQLITE_READONLY: "read-only",
     sqlite3.SQLITE_CANTOPEN: "cannot be opened",
     sqlite3.SQLITE_PERM: "no permission",
@@ -44,25 +47,29 @@ NOT_NOW = {
 }
 """Primary result codes that say nothing about the file itself; every other one means that it is damaged."""
 
+DAMAGE = {sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_CORRUPTFS, sqlite3.SQLITE_IOERR_DATA}
+"""Extended result codes that say that the file is not as it was written."""
+
+NOT_OURS = (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, msgspec.MsgspecError)
+"""What a cell raises that holds what no cell of ours holds."""
+
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turns what SQLite raises into SpoolFull (try again) or SpoolDamaged (do not)."""
+    """Turns what SQLite and damaged cells raise into SpoolFull (try again) or SpoolDamaged (do not)."""
     try:
         yield
     except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
-        if code in NOT_NOW:
-            raise SpoolFull(f"{NOT_NOW[code]}: {error}") from error
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
+        if code & 0xFF in NOT_NOW and code not in DAMAGE:
+            raise SpoolFull(f"{NOT_NOW[code & 0xFF]}: {error}") from error
         raise SpoolDamaged(str(error)) from error
-    except (
-        TypeError,
-        ValueError,
-        OverflowError,
-        KeyError,
-        msgspec.MsgspecError,
-    ) as error:  # a cell holds what no cell of ours holds
-        raise SpoolDamaged(str(error)) from error
+    except MemoryError as error:
+        raise SpoolFull("out of memory") from error
+    except OSError as error:
+        raise SpoolFull(f"disk error: {error}") from error
+    except NOT_OURS as error:
+        raise SpoolDamaged(f"{type(error).__name__}: {error}") from error
 
 
 class Store:
@@ -79,9 +86,11 @@ class Store:
         self.routes: dict[tuple[int, ...], int] = {}
         self.ledger: Ledger = Counter()
         self.positions: dict[tuple[str, str], str] = {}
+        self.sources: set[str] = set()
         self.states: dict[str, tuple[bytes, str]] = {}
         self.skips: set[int] = set()
         self.waiting_bytes: Counter[int] = Counter()
+        self.kept_until: dict[int, int] = {}
         self.bounds = Bounds()
         self.entry_lanes: frozenset[int] = frozenset()
         self.recent = Recent()
@@ -89,23 +98,23 @@ class Store:
         self.next_id = 1
         self.commit_id = 0
         self.last_time_ns = 0
-        self.used_bytes = 0
+        self.used_bytes = self.over_bytes = self.log_bytes = 0
         self.connection = self._open()
 
     # Opening and closing
 
     def _open(self) -> sqlite3.Connection:
-        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         with translated():
+            self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if has_lost_its_file(self.path):
+                raise SpoolDamaged("the write-ahead log stands without its file")
             connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
         try:
             with translated():
                 if not connection.execute("PRAGMA auto_vacuum").fetchone()[0]:
                     connection.executescript(NEW_FILE)
                 connection.executescript(PRAGMAS)
-                connection.executescript(TABLES)
-                if connection.execute("PRAGMA user_version").fetchone()[0] < SCHEMA_VERSION:
-                    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+                require_schema(connection)
                 self._load(connection)
         except BaseException:
             connection.close()
@@ -118,26 +127,35 @@ class Store:
         small = {table: small_tables.read(connection, table, self.commit_id) for table in SMALL}
         self.lanes = {row[0]: Lane(*row) for row in small["lane"]}
         self.positions = {(source, key): value for source, key, value in small["position"]}
+        self.sources = {source for source, _ in self.positions}
         self.states = {processor: (blob, held) for processor, blob, held in small["state"]}
         self.ledger = Counter({tuple(key): records for *key, records in small["ledger"]})
-        self.routes = {
-            tuple(map(int, lanes.split(","))): route
-            for route, lanes in connection.execute("SELECT id, lanes FROM route")
-        }
+        self.routes = {tuple(map(int, lanes.split(","))): route for route, lanes in small["route"]}
         self.skips = {row[0] for row in connection.execute("SELECT id FROM skip")}
         last_batch = connection.execute("SELECT max(id) FROM batch").fetchone()[0] or 0
         last_payload = connection.execute("SELECT max(id) FROM payload").fetchone()[0] or 0
-        self.next_id = 1 + max(last_batch, last_payload, *(lane.cursor for lane in self.lanes.values()), 0)
+        behind = 1 + max(last_batch, last_payload, *(lane.cursor for lane in self.lanes.values()), 0)
+        self.next_id = max(meta["next_id"], behind)
+        self._recount(connection)
+
+    def recount(self) -> None:
+        """Counts what waits from the rows again. Raises SpoolDamaged where the law no longer holds."""
+        with translated():
+            self._recount(self.connection)
+
+    def _recount(self, connection: sqlite3.Connection) -> None:
+        self._measure(connection)
         for lane in self.lanes.values():
             stands = law.waiting(connection, lane)
-            self.waiting_bytes[lane.id] = stands.bytes
+            if not 0 <= stands.bytes <= self.used_bytes:
+                raise SpoolDamaged(f"{stands.bytes} bytes wait for lane {lane.name}, in a file of {self.used_bytes}")
             if not self.unchecked and (missing := law.balance(lane, self.ledger, stands).missing):
                 raise SpoolDamaged(f"{missing} records of lane {lane.name} are unaccounted for")
-        self._measure(connection)
+            self.waiting_bytes[lane.id] = stands.bytes
 
     def close(self) -> None:
         """Folds the write-ahead log into the file where that is possible, and lets go of it."""
-        with suppress(sqlite3.Error):
+        with suppress(SpoolFull, SpoolDamaged), translated():
             self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self.connection.close()
 
@@ -177,28 +195,43 @@ class Store:
                 draft.write_batches(connection, prepared)
                 draft.write_taken(connection, group.taken)
                 draft.write_acks(connection, group)
-                draft.shed(connection)
+                shed(draft, connection)
                 draft.write_small(connection, max(group.last_time_ns, self.last_time_ns))
                 if sweeping:
                     sweep.delete_passed(connection, self.routes, draft.lanes, self.skips)
         except SpoolDamaged:
-            if sweeping:
-                self.commit(group, sweeping=False)
+            if not sweeping:
+                raise
+            self.commit(group, sweeping=False)
+            with suppress(SpoolFull, SpoolDamaged):  # the group is durable; housekeeping meets what is wrong
                 self.walk_around()
-                return
-            raise
+            return
         draft.keep()
-        with suppress(sqlite3.Error):  # durable already: whatever is wrong, the next commit meets it
+        with suppress(SpoolFull, SpoolDamaged), translated():  # durable already; the next commit meets what is wrong
             self._measure(self.connection)
+
+    def rebook_held(self) -> None:
+        """Counts what processors hold for the lanes that want it now; to be called when the router has changed."""
+        if not self.states:
+            return
+        draft = Draft(self)
+        with self.transaction() as connection:
+            draft.rebook_held(connection)
+            draft.write_small(connection, self.last_time_ns)
+        draft.keep()
 
     def walk_around(self) -> None:
         """Deletes what it can one row at a time, and remembers the rows that cannot be deleted."""
-        bad = sweep.undeletable(self.connection, self.routes, self.lanes, self.skips, self.transaction)
-        if not bad:
-            return
+        with translated():
+            bad = sweep.undeletable(self.connection, self.routes, self.lanes, self.skips, self.transaction)
+        if bad:
+            self.avoid(bad)
+
+    def avoid(self, rows: Set[int]) -> None:
+        """Remembers rows that must not be deleted: a damaged chain of pages may lead into rows that are whole."""
+        self.skips |= rows
         with self.transaction() as connection:
-            connection.executemany("INSERT OR IGNORE INTO skip(id) VALUES(?)", [(row,) for row in bad])
-        self.skips |= bad
+            connection.executemany("INSERT OR IGNORE INTO skip(id) VALUES(?)", [(row,) for row in rows])
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -209,7 +242,7 @@ class Store:
                 yield self.connection
                 self.connection.execute("COMMIT")
             except BaseException:
-                with suppress(sqlite3.Error):
+                with suppress(SpoolFull, SpoolDamaged), translated():
                     self.connection.execute("ROLLBACK")
                 raise
 
@@ -217,11 +250,10 @@ class Store:
         pages = connection.execute("PRAGMA page_count").fetchone()[0]
         free = connection.execute("PRAGMA freelist_count").fetchone()[0]
         page_bytes = connection.execute("PRAGMA page_size").fetchone()[0]
-        try:
-            wal_bytes = os.stat(f"{self.path}-wal").st_size
-        except OSError:
-            wal_bytes = 0
-        self.used_bytes = (pages - free) * page_bytes + wal_bytes
+        pages_bytes = (pages - free) * page_bytes
+        self.log_bytes = bytes_of_log(self.path)
+        self.used_bytes = pages_bytes + self.log_bytes
+        self.over_bytes = max(0, pages_bytes - pages_bound(self.options.max_bytes))
 
     def sweep(self, most_steps: int) -> None:
         """Deletes what is passed, a bounded step a transaction, until nothing is or ``most_steps`` were made."""
@@ -233,6 +265,19 @@ class Store:
             except SpoolDamaged:
                 self.walk_around()
                 return
+
+    def has_passed(self) -> bool:
+        """Whether there are rows that nobody needs any more."""
+        with translated():
+            return bool(sweep.passed(self.connection, self.routes, self.lanes, self.skips))
+
+    def fold_log(self) -> None:
+        """Folds the write-ahead log into the file, so that the next commit begins it anew, as far as readers let it at
+        once. It keeps its blocks: the next acknowledgement has room where others take every free byte."""
+        with translated():
+            self.connection.executescript("PRAGMA busy_timeout = 0; PRAGMA wal_checkpoint(RESTART)")
+            self.connection.executescript(BUSY_TIMEOUT)
+            self._measure(self.connection)
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:

@@ -167,7 +167,7 @@ def _fault(connection: sqlite3.Connection, row: Row, report: Report) -> str | No
             report.to_read_again += 1
             return None
         report.payload_bytes += len(found[0])
-        header = spooled.decode_header(found[0])
+        header = spooled.decode_header(found[0], row.id)
     except (sqlite3.DatabaseError, ValueError, TypeError, msgspec.MsgspecError) as error:
         return str(error)
     if header.count != row.records:

@@ -8,7 +8,8 @@
 
 The LZ4 block starts with its uncompressed length (u32 LE), as LZ4's own tools write it. A header whose
 ``entry_bytes`` is not 0 says that the body is snappy elements of agent.wire.entries instead. The CRC is there because
-SQLite does not checksum pages.
+SQLite does not checksum pages; it begins with the id of the row (i64 LE, 0 outside of the batch table), so that a
+payload that damage has moved to another row does not pass for that row's.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from agent.wire.entries import encode as entries_of
 VERSION = 1
 _PREFIX = struct.Struct("<BII")
 _LENGTH = struct.Struct("<I")
+_ROW_ID = struct.Struct("<q")
 _CRC_END = 5
 
 
@@ -60,33 +62,37 @@ def to_keep(batch: Batch, as_entries: bool) -> Sendable:
     return batch
 
 
-def encode(batch: Sendable, route: int) -> bytes:
-    """The payload of ``batch``; ``route`` is the id of the lanes that want it."""
+def encode(batch: Sendable, route: int, row_id: int = 0) -> bytes:
+    """The payload of ``batch`` in row ``row_id``; ``route`` is the id of the lanes that want it."""
     if isinstance(batch, Entries):
-        return _sealed(_entries_header(batch, route), batch.elements)
+        return _sealed(_entries_header(batch, route), batch.elements, row_id)
     header, body = _logs(batch, route) if isinstance(batch, Logs) else _metrics(batch, route)
-    return _sealed(header, bytes(cramjam.lz4.compress_block(body)))
+    return _sealed(header, bytes(cramjam.lz4.compress_block(body)), row_id)
 
 
-def _sealed(header: Header, compressed: bytes) -> bytes:
+def _sealed(header: Header, compressed: bytes, row_id: int) -> bytes:
     packed = _ENCODER.encode(header)
-    crc = zlib.crc32(compressed, zlib.crc32(packed, zlib.crc32(_LENGTH.pack(len(packed)))))
+    crc = zlib.crc32(compressed, zlib.crc32(packed, zlib.crc32(_LENGTH.pack(len(packed)), _begun(row_id))))
     return b"".join((_PREFIX.pack(VERSION, crc, len(packed)), packed, compressed))
 
 
-def decode_header(payload: bytes) -> Header:
-    """The header alone. Raises ValueError where the bytes are not a whole payload."""
-    return _open(payload)[0]
+def _begun(row_id: int) -> int:
+    return zlib.crc32(_ROW_ID.pack(row_id))
 
 
-def decode(payload: bytes) -> Batch:
+def decode_header(payload: bytes, row_id: int = 0) -> Header:
+    """The header alone. Raises ValueError where the bytes are not the whole payload of that row."""
+    return _open(payload, row_id)[0]
+
+
+def decode(payload: bytes, row_id: int = 0) -> Batch:
     """The batch, without positions (they were committed beside it). Raises ValueError on anything else."""
-    return in_lines(decode_to_send(payload))
+    return in_lines(decode_to_send(payload, row_id))
 
 
-def decode_to_send(payload: bytes) -> Sendable:
+def decode_to_send(payload: bytes, row_id: int = 0) -> Sendable:
     """The batch in the form in which it is kept. Raises ValueError on anything else."""
-    header, start = _open(payload)
+    header, start = _open(payload, row_id)
     origin = None if header.origin is None else Origin(*header.origin)
     if header.entry_bytes:
         return Entries(
@@ -108,13 +114,13 @@ def decode_to_send(payload: bytes) -> Sendable:
     return _to_metrics(header, body, origin)
 
 
-def _open(payload: bytes) -> tuple[Header, int]:
+def _open(payload: bytes, row_id: int) -> tuple[Header, int]:
     if len(payload) < _PREFIX.size:
         raise ValueError(f"payload of {len(payload)} bytes is shorter than its prefix")
     version, crc, length = _PREFIX.unpack_from(payload)
     if version != VERSION:
         raise ValueError(f"payload version {version}, expected {VERSION}")
-    if zlib.crc32(memoryview(payload)[_CRC_END:]) != crc:
+    if zlib.crc32(memoryview(payload)[_CRC_END:], _begun(row_id)) != crc:
         raise ValueError("payload does not match its checksum")
     start = _PREFIX.size + length
     return _DECODER.decode(payload[_PREFIX.size : start]), start

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from agent.cli import ledger
+from agent.spool.schema import seal
 from agent.supervise import instance
 from tests.agent_process import DEAD_LOKI, command, running, written
 from tests.spool_contents import FILE, LOKI, broken, hold, logs, numbered, passed, refuse, reseal, spool, take
@@ -159,7 +160,10 @@ def test_a_batch_of_no_lane_and_one_that_does_not_match_its_seal_are_noticed(
 
 UNREADABLE = {
     "a row of the ledger does not match its seal": ("UPDATE ledger SET records = 9", "a row of ledger does not match"),
-    "a row is younger than the file": ("UPDATE meta SET value = 1 WHERE key = 'commit_id'", "the file ends at 1"),
+    "a row is younger than the file": (
+        f"UPDATE meta SET value = 1, seal = {seal('commit_id', 1)} WHERE key = 'commit_id'",
+        "the file ends at 1",
+    ),
     "it is another database": ("DROP TABLE batch", "without the spool's tables"),
     "a cell holds what no cell of ours holds": ("UPDATE route SET lanes = 'x'", "damaged"),
 }

@@ -175,7 +175,7 @@ DAMAGES = {
     "a payload is gone": ("DELETE FROM payload WHERE id = 2", "batch 2 (5 records of file.app, waited for by"),
     "a payload is another's": (
         "UPDATE payload SET body = (SELECT body FROM payload WHERE id = 3) WHERE id = 2",
-        "its row counts 5 records and its payload holds 7",
+        "batch 2 (5 records of file.app, waited for by loki/logs, file/logs): payload does not match its checksum",
     ),
     "a payload is cut": ("UPDATE payload SET body = substr(body, 1, 40) WHERE id = 3", "does not match its checksum"),
     "a row is gone": ("DELETE FROM batch WHERE id = 2", "batch 2: there is a payload and no row"),

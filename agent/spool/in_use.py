@@ -1,0 +1,150 @@
+"""This file holds the store that is in use: keeps it in order, and puts a new one in its place when it is damaged.
+
+What the small tables held at the last commit stands in memory, so that a store that was open is replaced without going
+back to the second copy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TypeVar
+
+from agent.clock import Clock
+from agent.errors import SpoolDamaged, SpoolFull
+from agent.host import Host
+from agent.ownlogs import Repeating
+from agent.ownmetrics import Meter
+from agent.spool import keeping
+from agent.spool.positions_copy import Small, small_of
+from agent.spool.reserve import Reserve
+from agent.spool.salvage import Report, replace_store
+from agent.spool.schema import SpoolOptions
+from agent.spool.store import Store
+from agent.worker import Worker
+
+log = logging.getLogger("telemetry_agent.spool")
+
+RETRY_SECONDS = 1.0
+
+R = TypeVar("R")
+
+
+class StoreInUse:
+    """The store, on the thread it runs on. ``bind`` tells a new one what the configuration says; ``announce`` wakes
+    everybody who waits for room or for something new."""
+
+    def __init__(
+        self, store: Store, worker: Worker, host: Host, options: SpoolOptions, clock: Clock, meter: Meter
+    ) -> None:
+        self.store = store
+        self.worker = worker
+        self.trouble: str | None = None
+        self.reserve = Reserve(host.state_dir / "reserve", options.reserve_bytes)
+        self.bind: Callable[[Store], None] = lambda store: None
+        self.announce: Callable[[], None] = lambda: None
+        self._host = host
+        self._options = options
+        self._clock = clock
+        self._meter = meter
+        self._reading, self._keeping, self._failing = (Repeating(log, clock.monotonic_seconds) for _ in range(3))
+        self._replacing = asyncio.Lock()
+        self._copied = (0, 0, 0)
+
+    @property
+    def replacing(self) -> bool:
+        """Whether a damaged file is being replaced just now."""
+        return self._replacing.locked()
+
+    async def use(self, what: str, call: Callable[[Store], R]) -> R:
+        """What ``call`` returns, made on the spool's thread; waits where the spool cannot be used now."""
+        while True:
+            store = self.store
+            try:
+                made = await self.worker.run(call, store)
+            except SpoolDamaged as error:
+                await self.replace(store, str(error))
+            except SpoolFull as error:
+                self._reading.failed(what, f"the spool cannot be read now: {error}")
+                await self._clock.sleep(RETRY_SECONDS)
+            else:
+                self._reading.recovered("the spool can be read again")
+                return made
+
+    async def replace(self, store: Store, reason: str) -> None:
+        """Replaces ``store``, unless that has happened since the fault was met; waits for as long as it cannot be."""
+        async with self._replacing:
+            if store is not self.store:
+                return
+            log.error("the spool is damaged and will be replaced: %s", reason)
+            known = await self.worker.run(small_of, store)
+            while (report := await self._tried(known, reason)) is None:
+                await self._clock.sleep(RETRY_SECONDS)
+        self._meter.add("telemetry_agent_spool_replaced_total")
+        log_report(report)
+        self.announce()
+
+    async def _tried(self, known: Small, reason: str) -> Report | None:
+        try:
+            report = await self.worker.run(self._replaced, known, reason)
+        except Exception as error:  # noqa: BLE001 - what is on disk is kept, and the next try begins with it
+            self.trouble = f"the damaged spool cannot be replaced: {error}"
+            self._failing.failed("replace", self.trouble, path=str(self.store.path))
+            return None
+        self._failing.recovered("the damaged spool could be replaced")
+        return report
+
+    def _replaced(self, known: Small, reason: str) -> Report:
+        with suppress(Exception):  # closing a damaged file may fail in any way
+            self.store.connection.close()
+        self.reserve.release()
+        directory, copy = self._host.spool_dir, keeping.copy_path(self._host)
+        self.store, report = replace_store(directory, copy, self._options, self._clock.wall_ns(), reason, known)
+        self.bind(self.store)
+        return report
+
+    async def keep_in_order(self) -> None:
+        """Lets go of what is too old or retired, returns free space, and writes the second copy."""
+        store = self.store
+        try:
+            await self.worker.run(
+                keeping.keep_in_order, store, self._host, self.reserve, self._options, self._clock.wall_ns()
+            )
+            if await self.worker.run(keeping.worn_out, store):
+                await self.replace(store, "it holds rows that can be neither read nor deleted")
+        except SpoolDamaged as error:
+            await self.replace(store, str(error))
+        except (SpoolFull, OSError) as error:
+            self._keeping.failed("keep", f"the spool could not be kept in order: {error}")
+        else:
+            self._keeping.recovered("the spool is kept in order again")
+        self.announce()
+
+    async def copy_if_new(self) -> None:
+        """Writes the second copy at once when it would not know a lane, a route, or that a source has a position."""
+        store = self.store
+        known = len(store.lanes), len(store.routes), len(store.sources)
+        if known == self._copied:
+            return
+        try:
+            await self.worker.run(keeping.write_second_copy, store, self._host)
+            self._copied = known
+        except OSError as error:
+            self._keeping.failed("copy", f"the second copy of the positions could not be written: {error}")
+
+
+def log_report(report: Report) -> None:
+    """Says what became of a damaged spool."""
+    log.log(
+        logging.ERROR if report.lost_records else logging.WARNING,
+        "the spool was replaced (%s): %d records in %d batches taken over, %d lost and counted as dropped; "
+        "positions from %s; the damaged files are in %s",
+        report.reason,
+        report.records,
+        report.batches,
+        report.lost_records,
+        report.positions_from,
+        report.set_aside or "no place: there was no room to keep them",
+    )
