@@ -28,7 +28,7 @@ from agent.spool.files import bytes_of_log, has_lost_its_file
 from agent.spool.page_one import require_schema
 from agent.spool.recent import Recent
 from agent.spool.records import Group, Lane, Ledger, Waiting
-from agent.spool.schema import BUSY_TIMEOUT, NEW_FILE, PRAGMAS, SMALL, SpoolOptions
+from agent.spool.schema import BUSY_TIMEOUT, NEW_FILE, PRAGMAS, SCHEMA_VERSION, SMALL, SpoolOptions
 from agent.spool.shed import shed
 
 Router = Callable[[Flow], tuple[int, ...]]
@@ -115,11 +115,25 @@ class Store:
                     connection.executescript(NEW_FILE)
                 connection.executescript(PRAGMAS)
                 require_schema(connection)
+                self._require_writable(connection)
                 self._load(connection)
         except BaseException:
             connection.close()
             raise
         return connection
+
+    def _require_writable(self, connection: sqlite3.Connection) -> None:
+        """Raises SpoolDamaged where SQLite only reads a file that may be written: one bad byte of its header says that
+        a later SQLite made it (sqlite.org/fileformat2.html, write version), and no commit would ever succeed."""
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode == sqlite3.SQLITE_READONLY and os.access(self.path, os.W_OK):
+                raise SpoolDamaged(f"its header says that it may not be written: {error}") from error
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
 
     def _load(self, connection: sqlite3.Connection) -> None:
         meta = small_tables.read_meta(connection)
