@@ -9,6 +9,7 @@ All three share a commit, so that one flush to disk pays for all. Runs on one th
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence, Set
