@@ -207,9 +207,10 @@ def _records(picture: Picture) -> dict[tuple[str, ...], float]:
 
 def status_line(document: dict[str, Any]) -> str:
     """The one line of ``systemctl status``."""
-    lanes = ", ".join(
-        f"{lane['name']} {lane['state']}" + (f" ({lane['waiting_records']:,} waiting)" if lane["waiting_records"] else "")
-        for lane in document["lanes"]
-        if lane["state"] != "orphaned"
-    )
+    lanes = ", ".join(_lane_in_line(lane) for lane in document["lanes"] if lane["state"] != "orphaned")
     return f"{len(document['sources'])} sources; {lanes or 'no destinations'}"
+
+
+def _lane_in_line(lane: dict[str, Any]) -> str:
+    waiting = lane["waiting_records"]
+    return f"{lane['name']} {lane['state']}" + (f" ({waiting:,} waiting)" if waiting else "")
