@@ -42,6 +42,11 @@ def spend(command: list[str]) -> Spent:
         return waited(process)
 
 
+def as_installed() -> dict[str, str]:
+    """The environment in which it is measured: an installed agent has its bytecode beside its source."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
 def waited(process: subprocess.Popen[Any]) -> Spent:
     """Waits for the end of a process that is still unreaped."""
     _, status, usage = os.wait4(process.pid, 0)
@@ -57,7 +62,7 @@ def gzip_cpu_seconds(path: Path) -> float:
 def wall_seconds(command: list[str], **options: Any) -> float:
     """How long ``command`` takes; raises where it fails."""
     began = time.perf_counter()
-    run = subprocess.run(command, capture_output=True, text=True, check=False, **options)
+    run = subprocess.run(command, env=as_installed(), capture_output=True, text=True, check=False, **options)
     took = time.perf_counter() - began
     if run.returncode:
         raise NotMeasuredError(f"{' '.join(command)} exited {run.returncode}: {(run.stderr or run.stdout).strip()}")
@@ -181,7 +186,7 @@ def agent(config: Path) -> Iterator[Agent]:
             log.open("ab") as stderr,
             subprocess.Popen(
                 [COMMAND, "run", "--config", str(config)],
-                env=os.environ | {"NOTIFY_SOCKET": address},
+                env=as_installed() | {"NOTIFY_SOCKET": address},
                 stdin=subprocess.DEVNULL,
                 stdout=stderr,
                 stderr=stderr,
