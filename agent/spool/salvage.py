@@ -59,9 +59,19 @@ def open_store(directory: Path, copy: Path, options: SpoolOptions, wall_ns: int)
     with translated():
         _finish_swap(directory)
     try:
+        if _gone(directory, copy):
+            raise SpoolDamaged("its database is gone")
         return Store(directory, options), None
     except SpoolDamaged as error:
         return replace_store(directory, copy, options, wall_ns, str(error))
+
+
+def _gone(directory: Path, copy: Path) -> bool:
+    """Whether there was a database: to begin anew without a word would forget every position and count."""
+    path = directory / "spool.db"
+    if path.exists() and path.stat().st_size:
+        return False
+    return path.with_name("spool.db-wal").exists() or read_copy(copy) is not None
 
 
 def replace_store(
