@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.spool.positions_copy import read_copy
 from tests.torture.world import World
 from tests.torture.writer import NAMES
 
@@ -160,8 +161,18 @@ def live(world: World) -> None:
         agent.wait_ready()
         if choice.random() < 0.3:
             world.logs.do(choice.choice(("rename", "shift")), choice.choice(NAMES))
-        time.sleep(choice.uniform(0.3, 2.5))
+        wait_for_copy(world)
+        time.sleep(choice.uniform(0, 1.5))
         world.kill(agent)
+
+
+def wait_for_copy(world: World) -> None:
+    """Returns when the second copy is whole again: what is promised is that one of the two is enough."""
+    path = world.state / "positions.copy"
+    deadline = time.monotonic() + 30
+    while read_copy(path) is None:
+        assert time.monotonic() < deadline, "no second copy in half a minute"
+        time.sleep(0.02)
 
 
 def damaged(world: World) -> str:

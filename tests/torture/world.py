@@ -279,6 +279,7 @@ class World:
         ``exactly``: everything written must have been read, once.
         """
         total = self.logs.do("pause")
+        self.backend.kill()  # with everything that it was still going to do
         self.backend.mood("well")
         with self.agent() as agent:
             agent.wait_ready()

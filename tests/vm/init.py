@@ -76,7 +76,7 @@ def last_number(name: str) -> int:
     """The highest number that is in a file; torn lines do not count."""
     numbers = [0]
     for path in LOGS.glob(f"{name}.log*"):
-        numbers += [int(found) for found in re.findall(rb"^%s (\d+) .*\n" % name.encode(), path.read_bytes(), re.M)]
+        numbers += [int(found) for found in re.findall(rb"^%s (\d+) at .*\n" % name.encode(), path.read_bytes(), re.M)]
     return max(numbers)
 
 
@@ -87,7 +87,7 @@ def write(name: str, choice: random.Random) -> None:
     file = opened(path)
     while True:
         pads = [b"x" * choice.randrange(200) for _ in range(20)]
-        lines = [b"%s %d %.3f %s\n" % (name.encode(), number + i, time.time(), pad) for i, pad in enumerate(pads)]
+        lines = [b"%s %d at %.3f %s\n" % (name.encode(), number + i, time.time(), pad) for i, pad in enumerate(pads)]
         file.write(b"".join(lines))
         number += len(lines)
         if choice.random() < 0.5:

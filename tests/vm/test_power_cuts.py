@@ -235,7 +235,7 @@ def numbers_of(lines: list[str]) -> dict[tuple[str, int], int]:
     """How often each number of each file is in these lines."""
     seen: dict[tuple[str, int], int] = {}
     for line in lines:
-        found = re.search(r"\b(main|side) (\d+) [\d.]+ ", line)
+        found = re.search(r"\b(main|side) (\d+) at [\d.]+ ", line)
         if found:
             key = found[1], int(found[2])
             seen[key] = seen.get(key, 0) + 1
