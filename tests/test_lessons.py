@@ -37,7 +37,7 @@ from agent.spool.salvage import open_store
 from agent.spool.schema import SpoolOptions
 from agent.spool.spool import INTAKE_BYTES, open_spool
 from agent.spool.store import Store
-from tests.agent_process import DEAD_LOKI, AgentProcess, command, running, written
+from tests.agent_process import DEAD_LOKI, WITHIN_SECONDS, AgentProcess, command, running, written
 from tests.collect import conftest as files
 from tests.collect.test_file_rotation import (
     test_a_file_rewritten_with_the_same_first_kilobyte_is_read_from_its_beginning as test_22_one_beginning_vector_25079,  # noqa: F401
@@ -88,10 +88,12 @@ def append(folder: Path, *lines: str) -> None:
 
 def wait_read(agent: AgentProcess, lines: int) -> dict[str, Any]:
     """The Loki lane of the ledger, once so many lines are durable."""
-    while True:
+    deadline = time.monotonic() + WITHIN_SECONDS
+    while time.monotonic() < deadline:
         found: dict[str, Any] = agent.status()["ledger"]["lanes"]["loki/logs"]
         if found["read"] >= lines:
             return found
+    raise AssertionError(f"not {lines} lines were read: {agent.stderr()}")
 
 
 def shelved(store: Store, name: str) -> list[list[bytes]]:

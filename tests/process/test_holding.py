@@ -10,9 +10,10 @@ import asyncio
 import hashlib
 import shutil
 import sqlite3
+import tempfile
 import threading
 from collections import Counter as Multiset
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from agent.batch import Batch, Logs, Metrics, Origin, Position
@@ -39,6 +40,7 @@ from agent.worker import Worker
 from tests.fakes import FakeClock
 from tests.process.holding import Counter, Joiner, Window
 
+SHARED_MEMORY = Path("/dev/shm")
 SINK = ("sink/logs", "sink/metrics")
 PROCESSORS: dict[str, Callable[[bytes | None], Processor]] = {
     "counter": lambda state: Counter("counter", state),
@@ -103,8 +105,8 @@ class World:
         self.snapshots: list[Snapshot] = []
         self._seen: set[tuple[str, int]] = set()
 
-    def snap(self, _statement: str = "") -> None:
-        """Copies the state unless the same has been copied before."""
+    def snap(self, _: object) -> None:
+        """Copies the state unless the same has been copied before; on the thread that alone changes it."""
         state = self.folder / "state"
         digest = hashlib.sha256()
         for file in sorted(state.rglob("spool.db*")):
@@ -145,9 +147,9 @@ class World:
             if watched:
                 spool.store.connection.set_trace_callback(self.snap)
             for turn, (key, index, lines) in enumerate(self._left(spool)):
-                self.snap()
+                await spool.operate(self.snap)
                 await intake.take(block(key, index, lines))
-                self.snap()
+                await spool.operate(self.snap)
                 self.clock.move(1.0)
                 await intake.due()
                 if turn % 2:
@@ -176,9 +178,9 @@ class World:
             for each in await spool.fetch(lane, 0, 1 << 20):
                 assert each.batch is not None
                 self.sink.batches.append(in_lines(each.batch))
-                self.snap()
+                await spool.operate(self.snap)
                 spool.ack(lane, [Passed(each.row.id, each.row.source, each.row.records)])
-        self.snap()
+        await spool.operate(self.snap)
 
 
 def linked(name: str, processor: Processor) -> Link:
@@ -209,7 +211,9 @@ def law(folder: Path) -> Multiset[str]:
             ):
                 found[outcome] = records
             rows = "SELECT coalesce(sum(records), 0) FROM batch NOT INDEXED WHERE route IN ({}) AND id > ?"
-            routes = [str(each) for each, lanes in connection.execute("SELECT * FROM route") if lanes == str(lane)]
+            routes = [
+                str(each) for each, lanes in connection.execute("SELECT id, lanes FROM route") if lanes == str(lane)
+            ]
             found["stored"] = connection.execute(rows.format(",".join(routes)), (cursor,)).fetchone()[0]
             for (held,) in connection.execute("SELECT held FROM state"):
                 found["held"] += sum(each[3] for each in msgspec.json.decode(held) if lane in each[2])
@@ -233,14 +237,30 @@ def settled(world: World) -> None:
         assert world.sink.counted() == (len(lines) if world.names[0] == "counter" else len(lines) - folded)
 
 
+@pytest.fixture
+def folders() -> Iterator[Callable[[], Path]]:
+    """Makes folders in memory where that can be: what is on the disk is copied here, and never lost by it."""
+    made: list[Path] = []
+
+    def make() -> Path:
+        made.append(Path(tempfile.mkdtemp(prefix="holding", dir=SHARED_MEMORY if SHARED_MEMORY.is_dir() else None)))
+        return made[-1]
+
+    yield make
+    for folder in made:
+        shutil.rmtree(folder)
+
+
 @pytest.mark.parametrize("names", [["window"], ["counter"], ["joiner"], ["counter", "joiner", "window"]])
-async def test_nothing_is_lost_or_repeated_wherever_the_agent_is_killed(tmp_path: Path, names: list[str]) -> None:
-    world = World(tmp_path / "first", SCRIPT, names)
+async def test_nothing_is_lost_or_repeated_wherever_the_agent_is_killed(
+    folders: Callable[[], Path], names: list[str]
+) -> None:
+    world = World(folders(), SCRIPT, names)
     await world.run(watched=True)
     settled(world)
     assert len(world.snapshots) > len(SCRIPT)
-    for number, snapshot in enumerate(world.snapshots):
-        again = world.restarted(tmp_path / f"again-{number}", snapshot)
+    for snapshot in world.snapshots:
+        again = world.restarted(folders(), snapshot)
         await again.run()
         settled(again)
 
@@ -248,20 +268,24 @@ async def test_nothing_is_lost_or_repeated_wherever_the_agent_is_killed(tmp_path
 LINES = st.lists(st.tuples(st.sampled_from("ab"), st.lists(st.booleans(), max_size=5)), min_size=1, max_size=8)
 
 
-@settings(max_examples=5)
+@settings(
+    max_examples=5,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+)
 @given(drawn=LINES, names=st.permutations(sorted(PROCESSORS)), kills=st.lists(st.integers(0, 999), max_size=3))
 async def test_nothing_is_lost_or_repeated_in_any_order_of_processors_and_kills(
-    tmp_path_factory: pytest.TempPathFactory,
+    folders: Callable[[], Path],
     drawn: list[tuple[str, list[bool]]],
     names: list[str],
     kills: list[int],
 ) -> None:
     script = numbered_script(drawn)
-    world = World(tmp_path_factory.mktemp("drawn"), script, names)
+    world = World(folders(), script, names)
     await world.run(watched=True)
     for kill in kills:
         snapshot = world.snapshots[kill % len(world.snapshots)]
-        world = world.restarted(tmp_path_factory.mktemp("drawn"), snapshot)
+        world = world.restarted(folders(), snapshot)
         await world.run(watched=True)
     lines = [line.strip() for _, lines in script for line in lines]
     assert Multiset(line.strip() for line in world.sink.lines()) == Multiset(lines)
