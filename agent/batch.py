@@ -19,11 +19,19 @@ Labels = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where the bytes of a batch lie at the source, so that they can be read again: [start, end) of ``key``."""
+    """Where the bytes of a batch lie at the source, so that they can be read again: [start, end) of ``key``.
+
+    What a source adds behind a ``#`` in ``key`` may change while it reads on in the same place.
+    """
 
     key: str
     start: int
     end: int
+
+    @property
+    def stream(self) -> str:
+        """What stays the same from block to block of one file, for whoever joins what two of them share."""
+        return self.key.partition("#")[0]
 
 
 @dataclass(frozen=True, slots=True)

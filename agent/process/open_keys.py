@@ -11,7 +11,7 @@ from agent.process.private_keys import NOTHING_OPEN, OpenKey
 
 MOST_ORIGINS = 1024
 Place = tuple[str, str]
-"""Source and origin key."""
+"""Source and the stream of the origin."""
 
 
 class OpenKeys:

@@ -50,7 +50,7 @@ class Redactor:
         if batch.signal != "logs" or not batch.count:
             return (batch,)
         counts: Counts = {}
-        place = (batch.source, batch.origin.key if batch.origin else "")
+        place = (batch.source, batch.origin.stream if batch.origin else "")
         block, after = self._block(batch.block, batch.separator, self._open.get(place), counts)
         labels = self._pairs.labels(batch.labels, counts)
         metadata = self._pairs.metadata(batch.metadata, counts)

@@ -357,6 +357,16 @@ def test_files_that_come_in_turns_keep_their_keys_apart() -> None:
     assert redactor.held() is None
 
 
+def test_a_key_is_removed_whole_from_a_file_whose_fingerprint_grows_with_it() -> None:
+    redactor, _ = made()
+    blocks = [KEY.split(b"\n")[:2], [*KEY.split(b"\n")[2:], b"after"]]
+    first, second = (
+        through(redactor, logs(*block, origin=Origin(key, start, 0))).records()
+        for block, key, start in zip(blocks, ("fe:1:2#54.aa", "fe:1:2#200.bb"), (0, 54), strict=True)
+    )
+    assert first + second == [b"[REDACTED]"] * 6 + [b"after"]
+
+
 @pytest.mark.parametrize("sizes", [[30], [1] * 30, [7, 23]])
 def test_a_key_without_end_is_given_up_after_so_many_lines_and_counted(sizes: list[int]) -> None:
     redactor, meter = made(key_max_lines=5)
