@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from agent.spool.positions_copy import read_copy
-from tests.torture.world import World
+from tests.torture.world import World, settled
 from tests.torture.writer import NAMES
 
 SEED = int(os.environ.get("TELEMETRY_TORTURE_SEED", str(random.randrange(1 << 30))))
@@ -182,3 +182,27 @@ def damaged(world: World) -> str:
         name = world.choice.choice(list(DAMAGES))
         if DAMAGES[name](spool, world.choice):
             return name
+
+
+@pytest.mark.parametrize("left", ["nothing", "an empty database"])
+def test_a_database_that_is_gone_takes_no_position_with_it(tmp_path: Path, left: str) -> None:
+    with World(tmp_path, SEED, start_at="end") as world:
+        world.meet()
+        with world.agent() as agent:
+            agent.wait_ready()
+            world.wait_for(agent, lambda status: world.read(status) > 1000)
+            world.logs.do("pause")
+            assert world.caught_up(agent)
+            world.wait_for(agent, settled())
+            world.stop(agent)
+        world.logs.do("resume")
+        time.sleep(0.5)
+        for path in (world.state / "spool").iterdir():
+            path.unlink()
+        if left == "an empty database":
+            (world.state / "spool" / "spool.db").touch()
+        world.settle()
+        found, ledger = world.verdict(), world.ledger()
+        assert found.lost == []
+        assert found.changed == []
+        assert ledger["read"] == found.written

@@ -96,6 +96,7 @@ def judge(world: World, found: Verdict, ledger: dict[str, Any]) -> None:
     assert found.strange == []
     assert found.changed == []
     assert found.unordered == []
+    assert len(found.turned) <= world.kills // 5, found.turned[:10]
     assert set(found.lost) <= world.quarantined(), f"lost without a word: {found.lost[:10]}"
     assert ledger["read"] == found.written
     assert ledger["waiting"] == 0

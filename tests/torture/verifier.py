@@ -20,7 +20,11 @@ Line = tuple[str, int]
 
 @dataclass
 class Verdict:
-    """What was found. ``changed`` came again with another time or other bytes; ``strange`` was never written."""
+    """What was found. ``changed`` came again with another time or other bytes; ``strange`` was never written.
+
+    ``unordered`` went back in the time of its stream, which Loki may refuse; ``turned`` came after a later line of its
+    writer, as the rest of a file may that was rotated away while nobody looked.
+    """
 
     written: int = 0
     seen: int = 0
@@ -29,6 +33,7 @@ class Verdict:
     changed: list[str] = field(default_factory=list)
     strange: list[str] = field(default_factory=list)
     unordered: list[str] = field(default_factory=list)
+    turned: list[str] = field(default_factory=list)
     poison: int = 0
     poison_seen: int = 0
 
@@ -41,7 +46,7 @@ class Verdict:
         return (
             f"{self.written:,} lines written, {self.seen:,} at the receiver, {len(self.lost):,} missing, "
             f"{self.poison:,} refused by design, {self.repeats:,} repeats, {len(self.changed):,} of them changed, "
-            f"{len(self.strange)} strange, {len(self.unordered)} out of order"
+            f"{len(self.strange)} strange, {len(self.unordered)} out of order, {len(self.turned)} files after a later one"
         )
 
 
@@ -70,7 +75,7 @@ def verdict(journal: Path, written: dict[str, int]) -> Verdict:
                 found.unordered.append(f"time of {text[:60]} in {stream}: {arrived[1]} after {newest[stream]}")
             newest[stream] = max(newest[stream], arrived[1])
             if numbers.get((stream, line[0]), -1) > line[1]:
-                found.unordered.append(f"{text[:60]} in {stream} after {numbers[stream, line[0]]}")
+                found.turned.append(f"{text[:60]} in {stream} after {numbers[stream, line[0]]}")
             numbers[stream, line[0]] = line[1]
     found.seen = len(first)
     for name, count in written.items():
