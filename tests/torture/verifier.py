@@ -46,7 +46,7 @@ class Verdict:
         return (
             f"{self.written:,} lines written, {self.seen:,} at the receiver, {len(self.lost):,} missing, "
             f"{self.poison:,} refused by design, {self.repeats:,} repeats, {len(self.changed):,} of them changed, "
-            f"{len(self.strange)} strange, {len(self.unordered)} out of order, {len(self.turned)} files after a later one"
+            f"{len(self.strange)} strange, {len(self.unordered)} out of order, {len(self.turned)} turned"
         )
 
 
