@@ -19,7 +19,8 @@ class LaneState:
     """One destination and one signal.
 
     ``refused`` counts requests refused whole since one was last accepted. ``progress_seconds`` is when the lane last
-    began or ended something (monotonic): one that is neither waiting nor making progress is stuck.
+    began or ended something (monotonic): one that is neither waiting nor making progress is stuck, except while a
+    request takes the ``timeout_seconds`` it was given.
     """
 
     name: str
@@ -32,6 +33,7 @@ class LaneState:
     hold_reason: str | None = None
     retry_at_seconds: float | None = None
     progress_seconds: float = 0.0
+    timeout_seconds: float = 0.0
 
     def does(self, doing: Doing, now_seconds: float) -> None:
         """Begins something else."""

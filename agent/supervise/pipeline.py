@@ -104,7 +104,9 @@ async def open_pipeline(
         for each in config.export:
             for signal in each.component.signals:
                 name = lane_name(each.name, signal)
-                pipeline.drains[name] = _drain(name, spool, destinations[each.name], clock, meter, healer)
+                drain = _drain(name, spool, destinations[each.name], clock, meter, healer)
+                drain.state.timeout_seconds = getattr(each.options, "timeout_seconds", 0.0)
+                pipeline.drains[name] = drain
         pipeline.draining = [
             asyncio.create_task(drain.run(), name=f"drain {name}") for name, drain in pipeline.drains.items()
         ]

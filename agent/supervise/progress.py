@@ -6,7 +6,8 @@ a lane             a request begins or ends, its cursor     it has nothing to se
 the spool          a commit ends                            nothing is pending; it says what keeps it (a full disk);
                                                             a damaged file is being replaced
 
-A dead backend and a full disk are no standstill. A request, a commit or a lane that hangs is, after STUCK_SECONDS.
+A dead backend and a full disk are no standstill. A request, a commit or a lane that hangs is, after STUCK_SECONDS;
+a request after its destination's timeout_seconds more.
 """
 
 from __future__ import annotations
@@ -31,15 +32,16 @@ class Progress:
         self._seen: dict[str, tuple[Mark, float]] = {}
 
     def stuck(self) -> list[str]:
-        """A sentence for each that has stood still for STUCK_SECONDS."""
+        """A sentence for each that has stood still for too long."""
         pipeline = self._pipeline
         marks = {name: _lane_mark(name, drain, pipeline.spool) for name, drain in pipeline.drains.items()}
         marks["the spool's commit"] = _commit_mark(pipeline.spool)
+        timeouts = {name: drain.state.timeout_seconds for name, drain in pipeline.drains.items()}
         now_seconds = self._clock.monotonic_seconds()
         return [
             f"{name} has not moved for {seconds:.0f} s"
             for name, mark in marks.items()
-            if (seconds := self._still_seconds(name, mark, now_seconds)) > STUCK_SECONDS
+            if (seconds := self._still_seconds(name, mark, now_seconds)) > STUCK_SECONDS + timeouts.get(name, 0.0)
         ]
 
     def _still_seconds(self, name: str, mark: Mark | None, now_seconds: float) -> float:

@@ -48,6 +48,14 @@ def test_a_lane_that_has_something_to_send_and_does_not_move_is_stuck(doing: Doi
     assert parts.stuck_after(2) == ["loki/logs has not moved for 61 s"]
 
 
+def test_a_request_may_take_the_time_its_destination_was_given() -> None:
+    parts = Parts()
+    parts.lane.timeout_seconds = 300.0
+    parts.does("sending")
+    assert parts.stuck_after(300 + STUCK_SECONDS - 1) == []
+    assert parts.stuck_after(2) == ["loki/logs has not moved for 361 s"]
+
+
 def test_a_lane_that_was_idle_for_long_is_not_stuck_when_it_begins_to_send() -> None:
     parts = Parts()
     parts.spool.store.waiting_bytes[1] = 0
