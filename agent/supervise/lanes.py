@@ -18,8 +18,9 @@ from agent.worker import Worker
 
 log = logging.getLogger("telemetry_agent.spool")
 
-PRIMER_BYTES = 64 << 10
-"""How much before a damaged batch is read again too, so that a secret that began there is known to have begun."""
+PRIMER_BYTES = (1 << 20) + (64 << 10)
+"""How much before a damaged batch is read again too, so that a secret that began there is known to have begun: as far
+as redact follows a private key (key_max_bytes), and the line that begins one."""
 
 
 class LaneQueue:
