@@ -175,7 +175,10 @@ async def looking(  # noqa: PLR0913 - what it looks at
 
 def damaged_directories(host: Host) -> list[str]:
     """The names of the spools that were set aside, oldest first."""
-    return sorted(path.name for path in host.state_dir.glob(f"{host.spool_dir.name}.damaged-*"))
+    try:
+        return sorted(path.name for path in host.state_dir.glob(f"{host.spool_dir.name}.damaged-*"))
+    except OSError:  # a disk that answers no more, or no descriptor left: no reason to show nothing, or to end
+        return []
 
 
 def masked_in(value: Any, mask: Callable[[str], str]) -> Any:
