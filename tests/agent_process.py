@@ -208,3 +208,8 @@ def clean_environ() -> dict[str, str]:
     """This process's environment without what would configure an agent, or make it talk to a service manager."""
     ours = ("TELEMETRY_AGENT__", "NOTIFY_", "WATCHDOG_", "JOURNAL_STREAM", "CREDENTIALS_DIRECTORY")
     return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+
+
+def unmeasured_environ() -> dict[str, str]:
+    """The same without the measuring of coverage, which imports modules, and writes where another user may not."""
+    return {name: value for name, value in clean_environ().items() if not name.startswith("COVERAGE")}

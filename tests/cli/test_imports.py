@@ -14,6 +14,7 @@ import pytest
 from agent.collect import COLLECTORS
 from agent.export import DESTINATIONS
 from agent.process import PROCESSORS
+from tests.agent_process import unmeasured_environ
 from tests.spool_contents import logs, numbered, spool, take
 
 HEAVY = frozenset({"asyncio", "aiohttp", "concurrent", "cramjam", "hyperscan", "orjson", "prometheus_client", "yarl"})
@@ -129,6 +130,7 @@ def test_status_loads_a_socket_and_no_event_loop(config: str, tmp_path: Path) ->
 def test_a_component_declares_itself_without_what_it_works_with(module: str) -> None:
     ran = subprocess.run(
         [sys.executable, "-c", f"import sys, {module}; print(*sys.modules)"],
+        env=unmeasured_environ(),
         capture_output=True,
         text=True,
         timeout=60,

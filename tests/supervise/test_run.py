@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from agent.supervise.run import FIRST_ROUND_SECONDS, _settle_memory
-from tests.agent_process import COMMAND, DEAD_LOKI, clean_environ, command, running, written
+from tests.agent_process import COMMAND, DEAD_LOKI, clean_environ, command, running, unmeasured_environ, written
 from tests.supervise.odd import odd, until
 
 NOBODY = 65534
@@ -39,7 +39,7 @@ def refused(config: Path, *before: str) -> tuple[int, str]:
     """Exit status and what is said by an agent that does not start."""
     done = subprocess.run(
         [*before, COMMAND, "run", "--config", str(config)],
-        env=clean_environ(),
+        env=unmeasured_environ() if before else clean_environ(),
         capture_output=True,
         text=True,
         timeout=60,
