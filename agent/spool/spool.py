@@ -109,7 +109,8 @@ class Spool:
     def _bind(self, store: Store) -> None:
         """Tells the store what the configuration says; between two commits, or their parts would not fit together."""
         configured = {self._ids[name]: bound for name, bound in self._bounds.items()}
-        orphaned = [lane for lane in store.lanes if lane not in configured]
+        # one that holds nothing any more needs no share: lanes are never forgotten
+        orphaned = [lane for lane in store.lanes if lane not in configured and store.waiting_bytes[lane]]
         store.router = self._route
         store.entry_lanes = frozenset(lane for lane, bound in configured.items() if bound.takes_entries)
         store.bounds = share(configured, orphaned, self.options.max_bytes, self._lossy)
