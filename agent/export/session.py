@@ -19,6 +19,7 @@ from agent import __version__, http
 from agent.errors import Hold, Retry
 from agent.export.proxy import Proxy, proxy_of
 from agent.export.transport import Pieces, WorkerResolver
+from agent.secrets import resolve
 from agent.worker import Worker
 
 if TYPE_CHECKING:
@@ -180,12 +181,14 @@ class Session:
             raise Hold("secret_unreadable", str(error)) from None
         if not encrypted:
             return headers, None
+        given = (options.ca_file, options.cert_file, options.key_file)
         try:
-            return headers, http.tls_context(options.ca_file, options.cert_file, options.key_file)
-        except (OSError, ssl.SSLError) as error:
-            files = [file for file in (options.ca_file, options.cert_file, options.key_file) if file]
-            named = ", ".join(files) or "the system's certificates"
-            raise Hold("certificate_unreadable", f"{named}: {error.strerror or error}; give PEM files") from None
+            files = [str(resolve(file, self._ctx.host.environ)) if file else None for file in given]
+            return headers, http.tls_context(*files)
+        except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+            named = ", ".join(filter(None, given)) or "the system's certificates"
+            why = getattr(error, "strerror", None) or error
+            raise Hold("certificate_unreadable", f"{named}: {why}; give PEM files") from None
 
     def _authorization(self) -> dict[str, str]:
         options = self._options
@@ -218,12 +221,18 @@ def _refusal_of(  # noqa: PLR0911 - one case a line: a table
         case http.ConnectionTimeoutError():
             return Retry("unreachable", f"{where}: no connection within the time for connecting")
         case http.ClientConnectorError():
-            return Retry("unreachable", f"{where}: {_why(error.os_error)}")
+            return Retry("unreachable", f"{where}: {_refused(error.os_error)}")
         case TimeoutError():
             return Retry("timeout", f"{where}: no answer within {timeout_seconds:g} s", answered=False)
         case http.ClientError() | OSError():
             return Retry("connection_lost", f"{where}: {_why(error)}", answered=False)
     return None
+
+
+def _refused(error: OSError) -> str:
+    """The system's words: asyncio's name the call and the address as a Python tuple."""
+    known = error.errno in errno.errorcode and not isinstance(error, ssl.SSLError | socket.gaierror)
+    return os.strerror(error.errno) if known and error.errno else _why(error)
 
 
 def _why(error: Exception) -> str:

@@ -243,6 +243,19 @@ async def test_a_request_that_forgets_our_context_fails_closed(authority):
             await forgetful.post(f"https://127.0.0.1:{receiver.port}{PUSH}")
 
 
+async def test_a_certificate_may_be_a_systemd_credential(tmp_path, authority, ca_file):
+    Path(ca_file).rename(tmp_path / "authority")
+    environ = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+    async with open_receiver(tls=server_tls(authority)) as receiver:
+        url = f"https://127.0.0.1:{receiver.port}{PUSH}"
+        receiver.script(answers(204))
+        async with session(tmp_path, environ, ca_file="%d/authority") as opened:
+            assert (await post(opened, url)).status == 204
+        async with session(tmp_path, ca_file="%d/authority") as opened:
+            with pytest.raises(Hold, match="CREDENTIALS_DIRECTORY"):
+                await post(opened, url)
+
+
 async def test_a_client_certificate_is_shown(tmp_path, authority, ca_file):
     tls = server_tls(authority)
     tls.verify_mode = ssl.CERT_REQUIRED
