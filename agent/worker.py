@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextvars import Context, copy_context
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
-_Call = tuple["asyncio.AbstractEventLoop", "asyncio.Future[Any]", Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+_Call = tuple[
+    "asyncio.AbstractEventLoop", "asyncio.Future[Any]", Context, Callable[..., Any], tuple[Any, ...], dict[str, Any]
+]
 
 
 class Worker:
@@ -34,7 +37,7 @@ class Worker:
 
         loop = asyncio.get_running_loop()
         future: asyncio.Future[R] = loop.create_future()
-        self._calls.put((loop, future, call, args, kwargs))
+        self._calls.put((loop, future, copy_context(), call, args, kwargs))  # its log lines carry our correlation id
         return await future
 
     def close(self) -> None:
@@ -54,16 +57,16 @@ class Worker:
 
     def _turn(self) -> None:
         while (item := self._calls.get()) is not None:
-            loop, future, call, args, kwargs = item
+            loop, future, context, call, args, kwargs = item
             try:
-                result, error = call(*args, **kwargs), None
+                result, error = context.run(call, *args, **kwargs), None
             except BaseException as raised:  # noqa: BLE001 - handed to whoever awaits the call
                 result, error = None, raised
             try:
                 loop.call_soon_threadsafe(_settle, future, result, error)
             except RuntimeError:  # the loop was closed while the call ran: nobody awaits it any more
                 return
-            del item, future, call, args, kwargs, result, error
+            del item, future, context, call, args, kwargs, result, error
 
 
 def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:

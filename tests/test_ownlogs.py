@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from agent.ownlogs import OwnLogs, Repeating, correlated, correlation_id, is_journal, level_name, open_logs
 from agent.ownmetrics import Meter
 from agent.wire.ownline import timestamp
+from agent.worker import Worker
 from tests.fakes import FakeClock
 
 log = logging.getLogger("telemetry_agent.test")
@@ -74,6 +75,11 @@ def test_a_message_is_one_json_object_with_every_field(written: Written) -> None
         "correlation_id": trace_id,
     }
     assert re.fullmatch(r"[0-9a-f]{32}", trace_id)
+
+
+async def test_what_a_worker_does_for_a_delivery_carries_its_correlation() -> None:
+    with Worker("beside") as worker, correlated() as trace_id:
+        assert await worker.run(correlation_id) == trace_id
 
 
 def test_the_correlation_ends_where_it_was_started(written: Written) -> None:
