@@ -10,7 +10,11 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """The machine the agent runs on, as directories, an environment and a name."""
+    """The machine the agent runs on, as directories, an environment and a name.
+
+    ``written`` are the files this agent writes records to, links followed; what is rotated has their name, a dot and a
+    number. Whoever reads files leaves them alone: each record would come back as another one, for ever.
+    """
 
     state_dir: Path
     run_dir: Path
@@ -18,6 +22,7 @@ class Host:
     sys: Path = Path("/sys")
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     hostname: str = field(default_factory=lambda: os.uname().nodename)
+    written: set[str] = field(default_factory=set, compare=False)
 
     @property
     def spool_dir(self) -> Path:

@@ -52,7 +52,7 @@ class FileSource:
         self._worker = worker
         self._watch = watch
         self._watch_fault = ""
-        self._guard = SpoolGuard(context.host.spool_dir)
+        self._guard = SpoolGuard(context.host.spool_dir, context.host.written)
         self._faults = Faults(context.name, context.meter)
         self._followed = Followed(options, self._guard, self._faults, context.positions)
         self._scan = Scan(options, self._followed, first_start=context.first_start)

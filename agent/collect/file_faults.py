@@ -68,10 +68,10 @@ class Faults:
             log.error(message, amount, printable(path), extra=self._context())
 
     def refused(self, path: str) -> None:
-        """Says that a pattern matches a file of the spool, which is never read."""
+        """Says that a pattern matches a file of the spool or one the agent writes records to, which is never read."""
         if not self._refused:
             self._refused = True
-            message = "%s belongs to the agent's own spool and is never read; name it in exclude"
+            message = "%s is written by this agent itself and is never read; name it in exclude"
             log.warning(message, printable(path), extra=self._context())
 
     def left_out(self, option: str, most: int, number: int) -> None:

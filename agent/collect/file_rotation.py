@@ -11,7 +11,7 @@ import fcntl
 import os
 import signal
 import stat
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Collection, Container, Iterable, Iterator
 from pathlib import Path
 
 from agent.collect.file_identity import PREFIX_BYTES, Fingerprint, Inode, inode_of, open_regular
@@ -21,10 +21,12 @@ _ABSENT = (FileNotFoundError, NotADirectoryError)
 
 
 class SpoolGuard:
-    """Knows the spool's directory and the files in it, by whatever name they are reached."""
+    """Knows the spool's directory and the files in it, by whatever name they are reached, and what is ``written`` by
+    this agent itself."""
 
-    def __init__(self, spool_dir: Path) -> None:
+    def __init__(self, spool_dir: Path, written: Collection[str] = ()) -> None:
         self._directory = spool_dir
+        self._written = written
         self._real = os.path.realpath(spool_dir)
         self._inodes: frozenset[Inode] = frozenset()
 
@@ -39,7 +41,10 @@ class SpoolGuard:
         self._inodes = frozenset(inodes)
 
     def refuses(self, real_path: str, inode: Inode) -> bool:
-        return inode in self._inodes or real_path.startswith(self._real + os.sep)
+        if inode in self._inodes or real_path.startswith(self._real + os.sep):
+            return True
+        name, _, number = real_path.rpartition(".")
+        return real_path in self._written or (number.isdigit() and name in self._written)
 
 
 class Names:

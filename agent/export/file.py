@@ -10,7 +10,7 @@ import asyncio
 import errno
 import logging
 import os
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -19,12 +19,13 @@ from agent.errors import Hold, Refusal, Retry
 from agent.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Iterator, Sequence
 
     from agent.batch import Batch
     from agent.contract import Context, Destination
     from agent.export.file_options import FileOptions
     from agent.export.rotated import RotatedFile
+    from agent.host import Host
 
 log = logging.getLogger("telemetry_agent.file")
 
@@ -87,6 +88,17 @@ def _is_the_agents_own(path: str, state_dir: Path) -> bool:
     return first.partition(".")[0] in OWN
 
 
+@contextmanager
+def _written(path: str, host: Host) -> Iterator[None]:
+    """Says that the agent writes to ``path`` itself, until it is left."""
+    real = os.path.realpath(path)
+    host.written.add(real)
+    try:
+        yield
+    finally:
+        host.written.discard(real)
+
+
 @asynccontextmanager
 async def open_file(options: FileOptions, ctx: Context) -> AsyncIterator[Destination]:
     """The destination; the file is opened at the first write. Raises ValueError where it is one of the agent's own."""
@@ -96,7 +108,7 @@ async def open_file(options: FileOptions, ctx: Context) -> AsyncIterator[Destina
     if _is_the_agents_own(options.path, ctx.host.state_dir):
         raise ValueError(f"{options.path} is where the agent keeps its own state; give another path")
     file = RotatedFile(Path(options.path), options.max_file_bytes, options.keep_files, START)
-    with Worker(f"{ctx.name}-write") as worker:
+    with _written(options.path, ctx.host), Worker(f"{ctx.name}-write") as worker:
         try:
             yield File(options.path, file, worker)
         finally:

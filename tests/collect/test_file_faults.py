@@ -139,6 +139,14 @@ def test_no_file_of_the_spool_is_ever_opened(reader: Reader, monkeypatch: pytest
     assert opened == [str(reader.logs / "good.log")]
 
 
+def test_what_this_agent_writes_is_not_read_again_whatever_it_is_renamed_to(tmp_path: Path) -> None:
+    guard = SpoolGuard(tmp_path / "spool", {"/var/log/out.log"})
+    assert guard.refuses("/var/log/out.log", (1, 1))
+    assert guard.refuses("/var/log/out.log.12", (1, 1))
+    assert not guard.refuses("/var/log/out.log.old", (1, 1))
+    assert not guard.refuses("/var/log/out.lo", (1, 1))
+
+
 def test_the_guard_knows_what_lies_beside_the_spool(tmp_path: Path) -> None:
     guard = SpoolGuard(tmp_path / "spool")
     guard.refresh()

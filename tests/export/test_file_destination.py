@@ -46,6 +46,14 @@ async def test_records_are_appended_and_the_directory_is_made(tmp_path):
         assert stat.S_IMODE(path.stat().st_mode) & 0o007 == 0
 
 
+async def test_sources_are_told_which_file_is_our_own_while_it_is(tmp_path):
+    ctx = context(tmp_path, "file")
+    (tmp_path / "link").symlink_to(tmp_path)
+    async with COMPONENT.open(FileOptions(path=str(tmp_path / "link" / "out.jsonl")), ctx):
+        assert ctx.host.written == {os.path.realpath(tmp_path / "out.jsonl")}
+    assert ctx.host.written == set()
+
+
 async def test_samples_are_written_too(tmp_path):
     async with file(tmp_path) as (path, destination):
         await destination.send([Metrics("process.n", APP, (b"n_total",), array("d", [2.0]), first_time_ns=10**9)])
