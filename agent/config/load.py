@@ -97,7 +97,7 @@ class _Loading:
         return (self._read(table, options) if table else None) or options()
 
     def _components(self) -> Iterator[Configured]:
-        for key, table in self.gathered.components.items():
+        for key, table in sorted(self.gathered.components.items(), key=lambda item: not _only_set_beside(*item)):
             if table.written.variable and not self.complete:
                 continue
             component = self.gathered.component(key[0], key[1])
@@ -129,6 +129,11 @@ def _serve_options() -> type[ServeOptions]:
     from agent.serve.options import ServeOptions
 
     return ServeOptions
+
+
+def _only_set_beside(key: Key, table: Table) -> bool:
+    """Whether it is a redact that no file names, and of which a variable sets an option: it runs first all the same."""
+    return key == ("process", REDACT, "") and bool(table.written.variable)
 
 
 def _enabled(configured: list[Configured], stage: str) -> tuple[Configured, ...]:

@@ -63,6 +63,11 @@ def test_redact_runs_first_unless_it_is_named(tmp_path: Path) -> None:
     assert names(loaded(tmp_path, "[process.drop]\n[process.redact]\nemail = true\n").process) == ["drop", "redact"]
 
 
+def test_redact_runs_first_where_only_a_variable_names_it(tmp_path: Path) -> None:
+    config = loaded(tmp_path, "[process.drop]\n", {"TELEMETRY_AGENT__PROCESS__REDACT__EMAIL": "true"})
+    assert names(config.process) == ["redact", "drop"]
+
+
 def test_redact_is_switched_off_by_name(tmp_path: Path) -> None:
     config = loaded(tmp_path, "[process.redact]\nenabled = false\n")
     assert config.process == ()
