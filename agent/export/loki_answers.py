@@ -55,7 +55,7 @@ def _said(answer: Answer) -> str:
 
 STATUS: Final[Mapping[int, Callable[[Answer, int], Refusal]]] = {
     260: _hold("blocked", "the tenant is blocked; ask who runs this Loki"),
-    401: _hold("unauthorized", "is token_file (or password_file) the token for logs, and user the logs user?"),
+    401: _hold("unauthorized", "set token_file, or user and password_file, to what this Loki takes for writing logs"),
     403: _hold("forbidden", "give the token the right to write logs (scope logs:write), or set tenant"),
     404: _hold("not_found", "is url the address of Loki itself? /loki/api/v1/push is added to it"),
     405: _hold("not_loki", "is url the address of Loki itself? /loki/api/v1/push is added to it"),

@@ -8,6 +8,8 @@ can help (a secret or certificate that cannot be read or is not trusted).
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import ssl
 from base64 import b64encode
 from contextlib import asynccontextmanager
@@ -230,9 +232,11 @@ def _refusal_of(  # noqa: PLR0911 - one case a line: a table
 
 
 def _refused(error: OSError) -> str:
-    """The system's words: asyncio's name the call and the address as a Python tuple."""
-    known = error.errno in errno.errorcode and not isinstance(error, ssl.SSLError | socket.gaierror)
-    return os.strerror(error.errno) if known and error.errno else _why(error)
+    """The system's words where it has some: asyncio's are a failed call and a tuple. OpenSSL numbers its own."""
+    number = error.errno
+    if number is None or number not in errno.errorcode or isinstance(error, ssl.SSLError):
+        return _why(error)
+    return os.strerror(number)
 
 
 def _why(error: Exception) -> str:
