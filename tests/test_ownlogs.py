@@ -128,13 +128,13 @@ def line_from(master: int) -> str:
 def test_a_terminal_gets_text_and_everything_else_json() -> None:
     master, slave = pty.openpty()
     with os.fdopen(slave, "w") as terminal, open_logs(Meter(), stream=terminal, environ={}) as handler:
-        log.info("hello", extra={"context": {"path": "/a b", "n": 1}})
+        log.info("hello", extra={"context": {"path": "/a b", "n": 1, "config": ["a.toml", "b.toml"]}})
         first = line_from(master)
         handler.set_format("json")
         log.info("again")
         second = line_from(master)
     os.close(master)
-    assert re.fullmatch(r'\S+ \S+\.\d{3} INFO    test: hello path="/a b" n=1', first)
+    assert re.fullmatch(r'\S+ \S+\.\d{3} INFO    test: hello path="/a b" n=1 config=a\.toml,b\.toml', first)
     assert json.loads(second)["message"] == "again"
 
 

@@ -73,6 +73,8 @@ def timestamp(seconds: float) -> str:
 
 
 def _quoted(value: Any) -> str:
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        value = ",".join(value)
     text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
     return escaped(text) if text and not re.search(r'[\s"=]', text) else f'"{escaped(text).replace(chr(34), chr(39))}"'
 
