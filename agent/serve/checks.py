@@ -134,4 +134,5 @@ def _share(free: int, whole: int, of_what: str) -> Finding:
 
 
 def _mib(count: int) -> str:
-    return f"{count / (1 << 20):.1f} MiB"
+    mebibytes = count / (1 << 20)
+    return f"{mebibytes:.1f} MiB" if mebibytes < 1024 else f"{mebibytes / 1024:.1f} GiB"

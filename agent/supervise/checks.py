@@ -74,7 +74,8 @@ def destinations_finding(pipeline: Pipeline) -> Finding:
     ]
     if troubled:
         return Finding("degraded", "; ".join(troubled))
-    return Finding("ok", f"{len(pipeline.drains)} lanes deliver")
+    lanes = len(pipeline.drains)
+    return Finding("ok", "1 lane delivers" if lanes == 1 else f"{lanes} lanes deliver")
 
 
 def sources_finding(pipeline: Pipeline) -> Finding:
@@ -84,4 +85,6 @@ def sources_finding(pipeline: Pipeline) -> Finding:
         for state in pipeline.sources
         if state.state in ("failed", "blocked")
     ]
-    return Finding("degraded", "; ".join(troubled)) if troubled else Finding("ok", f"{len(pipeline.sources)} sources")
+    if troubled:
+        return Finding("degraded", "; ".join(troubled))
+    return Finding("ok", f"{len(pipeline.sources)} source{'' if len(pipeline.sources) == 1 else 's'}")

@@ -211,7 +211,8 @@ def _records(picture: Picture) -> dict[tuple[str, ...], float]:
 def status_line(document: dict[str, Any]) -> str:
     """The one line of ``systemctl status``."""
     lanes = ", ".join(_lane_in_line(lane) for lane in document["lanes"] if lane["state"] != "orphaned")
-    return f"{len(document['sources'])} sources; {lanes or 'no destinations'}"
+    sources = len(document["sources"])
+    return f"{sources} source{'' if sources == 1 else 's'}; {lanes or 'no destinations'}"
 
 
 def _lane_in_line(lane: dict[str, Any]) -> str:
