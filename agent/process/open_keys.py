@@ -29,6 +29,17 @@ class OpenKeys:
     def get(self, place: Place) -> OpenKey:
         return self._open.get(place, NOTHING_OPEN)
 
+    def left_at(self, place: Place, start: int) -> Place:
+        """The place that goes on at ``place`` from ``start``: another one where that is a copy, because the file that
+        was being read has been truncated since."""
+        if not self._open or not start or place in self._open:
+            return place
+        source, _ = place
+        return next((other for other, key in self._open.items() if other[0] == source and key.end == start), place)
+
+    def forget(self, place: Place) -> None:
+        self._open.pop(place, None)
+
     def set(self, place: Place, key: OpenKey) -> int:
         """Returns how many open keys had to be forgotten for it: 0 or 1."""
         self._open.pop(place, None)

@@ -47,12 +47,16 @@ _UNFINISHED = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class OpenKey:
-    """What is open behind a text: a key, how much of it has gone by, and the ``tail`` of a marker cut in two."""
+    """What is open behind a text: a key, how much of it has gone by, and the ``tail`` of a marker cut in two.
+
+    ``end`` is where at its source the text ended.
+    """
 
     inside: bool = False
     lines: int = 0
     size_bytes: int = 0
     tail: bytes = b""
+    end: int = 0
 
 
 NOTHING_OPEN = OpenKey()

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from agent.batch import Batch
+from agent.batch import Batch, Origin
 from agent.clock import Time
 from agent.contract import Held
 from agent.process.anchors import literal
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from agent.process.redact_options import RedactOptions
 
 PRIVATE_KEY = "private_key"
+NOWHERE = Origin("", 0, 0)
 UNENDED_KEY = "private_key_unended"
 """Counted where a key was given up because its END did not come within the bounds."""
 
@@ -50,11 +51,14 @@ class Redactor:
         if batch.signal != "logs" or not batch.count:
             return (batch,)
         counts: Counts = {}
-        place = (batch.source, batch.origin.stream if batch.origin else "")
-        block, after = self._block(batch.block, batch.separator, self._open.get(place), counts)
+        origin = batch.origin or NOWHERE
+        place = (batch.source, origin.stream)
+        left = self._open.left_at(place, origin.start)
+        block, after = self._block(batch.block, batch.separator, self._open.get(left), counts)
         labels = self._pairs.labels(batch.labels, counts)
         metadata = self._pairs.metadata(batch.metadata, counts)
-        _add(counts, UNENDED_KEY, self._open.set(place, after))
+        self._open.forget(left)
+        _add(counts, UNENDED_KEY, self._open.set(place, _ending(after, origin.end)))
         for pattern, count in counts.items():
             self._meter.add("telemetry_agent_redacted_total", count, (self._name, pattern))
         if block is batch.block and labels is batch.labels and metadata is batch.metadata:
@@ -113,6 +117,10 @@ def own_rules_of(options: RedactOptions) -> list[OwnRule]:
         OwnRule(name, tuple(literal(anchor.encode()) for anchor in own.anchors), compiled(own))
         for name, own in options.patterns.items()
     ]
+
+
+def _ending(key: OpenKey, end: int) -> OpenKey:
+    return key if key == NOTHING_OPEN else replace(key, end=end)
 
 
 def _add(counts: Counts, name: str, count: int) -> None:

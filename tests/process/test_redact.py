@@ -357,6 +357,20 @@ def test_files_that_come_in_turns_keep_their_keys_apart() -> None:
     assert redactor.held() is None
 
 
+def test_a_key_is_removed_whole_where_a_copy_goes_on_for_a_file_that_was_truncated() -> None:
+    redactor, _ = made()
+    head, rest = KEY.split(b"\n")[:2], [*KEY.split(b"\n")[2:], b"after"]
+    in_order = (
+        (head, Origin("fe:1:2#54.aa", 0, 54), [b"[REDACTED]"] * 2),
+        ([b"of another"], Origin("fe:5:6#9.cc", 53, 64), [b"of another"]),
+        (rest, Origin("fe:3:4#200.bb", 54, 206), [*[b"[REDACTED]"] * 4, b"after"]),
+        ([b"anew"], Origin("fe:1:2#5.dd", 0, 5), [b"anew"]),
+    )
+    for block, origin, expected in in_order:
+        assert through(redactor, logs(*block, origin=origin)).records() == expected
+    assert redactor.held() is None
+
+
 def test_a_key_is_removed_whole_from_a_file_whose_fingerprint_grows_with_it() -> None:
     redactor, _ = made()
     blocks = [KEY.split(b"\n")[:2], [*KEY.split(b"\n")[2:], b"after"]]
