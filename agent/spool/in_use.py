@@ -93,7 +93,8 @@ class StoreInUse:
             self.trouble = f"the damaged spool cannot be replaced: {error}"
             self._failing.failed("replace", self.trouble, path=str(self.store.path))
             return None
-        self._failing.recovered("the damaged spool could be replaced")
+        if self._failing.recovered("the damaged spool could be replaced"):
+            self.trouble = None
         return report
 
     def _replaced(self, known: Small, reason: str) -> Report:
