@@ -66,6 +66,8 @@ def inspect(config: Config) -> tuple[list[Fault], list[Fault]]:
     state = _state_fault(config.agent.state_dir)
     if state:
         faults.append(_said(config.given["agent"].get("state_dir") or _main(config), "agent", "state_dir", state))
+    if config.idle() and not faults:
+        warnings.append(fault_at(_main(config), config.idle()))
     return faults, [Fault(w.file, w.line, w.column, f"warning: {w.message}") for w in warnings]
 
 

@@ -57,3 +57,9 @@ class Config:
         yield from self.collect
         yield from self.process
         yield from self.export
+
+    def idle(self) -> str:
+        """Why an agent with this configuration moves nothing, and what to add; empty where it moves something."""
+        if not self.export:
+            return "no destination is configured: what is read is passed over; add [export.loki] or [export.file]"
+        return "" if self.collect else "nothing is collected: add [collect.file] with paths"

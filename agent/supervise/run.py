@@ -110,7 +110,9 @@ async def _run(agent: Agent, notify: Notify) -> int:
         stack.push_async_callback(end, looking_on)
         await status.health.wait_for_first_round(FIRST_ROUND_SECONDS)
         log.info("running", extra={"context": {"config": [str(path) for path in agent.config.files]}})
-        notify.ready(status_line(await status.document()))
+        document = await status.document()
+        _warn_of(agent.config, document)
+        notify.ready(status_line(document))
         telling = asyncio.create_task(_tell(agent, notify, status), name="status line")
         if notify.watchdog_seconds:
             tasks.append(asyncio.create_task(feed_watchdog(notify, agent.clock, progress.stuck), name="watchdog"))
@@ -124,6 +126,19 @@ async def _run(agent: Agent, notify: Notify) -> int:
         await drain_out(pipeline)
     log.info("stopped")
     return 1 if stop.failed else 0
+
+
+def _warn_of(config: Config, document: Mapping[str, Any]) -> None:
+    """What is allowed and rarely meant: nothing to do, and records that wait for nobody."""
+    if config.idle():
+        log.warning("%s", config.idle())
+    for lane in document["lanes"]:
+        if lane["state"] == "orphaned" and lane["waiting_records"]:
+            log.warning(
+                "%s is no longer configured and holds %s records: configure it again, or see 'telemetry-agent spool "
+                "export --lane %s'; after [spool] retire_after_seconds = %g they are let go",
+                lane["name"], f"{lane['waiting_records']:,}", lane["name"], config.spool.retire_after_seconds,
+            )  # fmt: skip
 
 
 async def _open_spool(agent: Agent, stack: AsyncExitStack) -> Spool:

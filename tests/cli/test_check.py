@@ -37,6 +37,17 @@ def test_a_usable_configuration_is_summed_up_in_one_line(capsys: pytest.CaptureF
     assert err == ""
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("", "no destination is configured: what is read is passed over"), (LOKI, "nothing is collected")],
+)
+def test_a_configuration_that_moves_nothing_is_a_warning(
+    text: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check", write(text)]) == 0
+    assert f"config.toml: warning: {said}" in capsys.readouterr().err
+
+
 def test_every_fault_is_a_line_and_the_status_is_78(capsys: pytest.CaptureFixture[str]) -> None:
     text = f'[collect.fil]\n{LOKI}[agent]\nlog_level = "x"\n'
     assert main(["check", "--config", write(text)]) == 78
@@ -83,7 +94,8 @@ def test_a_secret_file_that_anybody_may_read_is_a_warning(capsys: pytest.Capture
     token = tmp_path / "token"
     token.write_text("topsecret")
     token.chmod(0o644)
-    assert main(["check", write(f'{LOKI}token_file = "{token}"\n')]) == 0
+    collect = '[collect.file]\npaths = ["/a"]\n'
+    assert main(["check", write(f'{LOKI}token_file = "{token}"\n{collect}')]) == 0
     out, err = capsys.readouterr()
     assert out.startswith("config.toml: ok, ")
     assert err == (

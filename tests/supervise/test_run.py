@@ -183,6 +183,23 @@ def test_a_dead_and_a_held_backend_are_degraded_and_ready(tmp_path: Path) -> Non
         assert agent.stop() == 0
 
 
+def test_a_configuration_without_a_destination_is_warned_of(tmp_path: Path) -> None:
+    with running(written(tmp_path, f'[collect.file]\npaths = ["{tmp_path}/x.log"]\n')) as agent:
+        assert agent.stop() == 0
+        assert "no destination is configured" in agent.stderr()
+
+
+def test_records_of_a_lane_that_left_the_configuration_are_warned_of_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / "some.log").write_text("one\ntwo\n")
+    collect = f'[collect.file]\npaths = ["{tmp_path}/some.log"]\nstart_at = "beginning"\n'
+    with running(written(tmp_path, collect + DEAD_LOKI)) as agent:
+        until(lambda: any(lane["waiting_records"] == 2 for lane in agent.status()["lanes"]))
+        assert agent.stop() == 0
+    with running(written(tmp_path, collect + f'[export.file]\npath = "{tmp_path}/out"\n')) as agent:
+        assert agent.stop() == 0
+        assert "loki/logs is no longer configured and holds 2 records" in agent.stderr()
+
+
 def test_a_secret_in_an_answer_of_a_server_is_shown_nowhere(tmp_path: Path) -> None:
     secret, token = "correct-horse-battery", tmp_path / "token"
     token.write_text(f"{secret}\n")
