@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -148,7 +149,9 @@ def _spool(document: Mapping[str, Any], ink: _Ink) -> Iterator[str]:
     yield from ("", f"{ink.bold('SPOOL')}  {_cut(spool.get('path', '?'), 72)}")
     commit = spool.get("last_commit_seconds")
     ago = f"  last commit {duration(commit)} ago" if commit is not None else ""
-    yield f"  {size(used)} of {size(most)}{share}{full}  {count(spool.get('batches') or 0)} batches{ago}"
+    batches = spool.get("batches") or 0
+    held = f"{count(batches)} batch{'' if batches == 1 else 'es'}"
+    yield f"  {size(used)} of {size(most)}{share}{full}  {held}{ago}"
     if spool.get("quarantined_records"):
         yield ink.trouble(f"  {count(spool['quarantined_records'])} records in quarantine: telemetry-agent spool ls")
     for directory in spool.get("damaged_directories") or []:
@@ -181,12 +184,11 @@ def _fitting(rows: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]]
 
 
 def _error(text: object, ink: _Ink) -> Iterator[str]:
-    """Why, on two lines at most: a destination's answer is longer than a line and says what to mend at its end."""
+    """Why, on four lines at most: a destination's answer is longer than a line and says what to mend at its end."""
     if text:
-        line, width = escaped(str(text)), COLUMNS - 6
-        yield ink.trouble(f"      {line[:width]}")
-        if len(line) > width:
-            yield ink.trouble(f"      {_cut(line[width:], width)}")
+        yield from (
+            ink.trouble(f"      {line}") for line in wrap(escaped(str(text)), COLUMNS - 6, max_lines=4, placeholder="…")
+        )
 
 
 def _state(row: Mapping[str, Any]) -> str:

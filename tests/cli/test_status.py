@@ -78,7 +78,7 @@ def test_a_lane_shows_its_state_what_waits_and_why() -> None:
     row = next(number for number, line in enumerate(lines) if line.startswith("  loki/logs"))
     assert lines[row].split() == ["loki/logs", "held", "1,200", "3.3", "MiB", "5", "min", "10,000"]
     assert lines[row + 1].strip().startswith("https://loki.example.org/loki/api/v1/push answered 401")
-    assert lines[row + 2].strip() == "vided, check the token file; again in 4 min"
+    assert lines[row + 2].strip() == "provided, check the token file; again in 4 min"
     assert lines[row + 3].split() == ["file/logs", "idle", "0", "0", "B", "-", "20.0M"]
 
 
