@@ -200,7 +200,8 @@ def _limits(meta: Meta, base: Any) -> list[str]:
         ("less than {}", meta.lt),
         ("that is not empty" if meta.min_length == 1 else f"of at least {{}} {unit}", meta.min_length),
         (f"of at most {{}} {unit}", meta.max_length),
-        ("matching {}", meta.pattern),
+        ("that starts with /", True if meta.pattern == "^/" else None),
+        ("matching {}", None if meta.pattern == "^/" else meta.pattern),
         ("that is a multiple of {}", meta.multiple_of),
     ]
     return [text.format(limit) for text, limit in limits if limit is not None]
