@@ -71,7 +71,7 @@ class Faults:
         """Says that a pattern matches a file of the spool or one the agent writes records to, which is never read."""
         if not self._refused:
             self._refused = True
-            message = "%s is written by this agent itself and is never read; name it in exclude"
+            message = "%s is of the agent's own spool, or written by it, and is never read; name it in exclude"
             log.warning(message, printable(path), extra=self._context())
 
     def left_out(self, option: str, most: int, number: int) -> None:
