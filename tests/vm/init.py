@@ -28,6 +28,8 @@ from typing import BinaryIO
 
 STATE = Path("/state")
 LOGS = STATE / "logs"
+NAMES = ("main", "side")
+FIRST_LOOK_SECONDS = 4.0
 ROTATE_BYTES = 200_000
 COMMAND = [sys.executable, "-m", "agent"]
 ENVIRON = {
@@ -160,14 +162,16 @@ def main() -> None:
         why = " ".join((checked.stdout + checked.stderr).split())[:300] if checked.returncode else ""
         say(f"LEDGER {checked.returncode} {why}")
     finishing = "finish" in Path("/proc/cmdline").read_text().split()
-    if not finishing:
-        for name in ("main", "side"):
-            threading.Thread(target=write, args=(name, random.Random()), daemon=True).start()
-    else:
-        for name in ("main", "side"):
-            opened(LOGS / f"{name}.log").close()
+    first = not (STATE / "agent").exists()
+    for name in NAMES:  # what was rotated away before the agent was ever started is not its to find
+        opened(LOGS / f"{name}.log").close()
+    if not finishing and not first:
+        write_on()
     process = start_agent()
     say("AGENT READY")
+    if first:
+        time.sleep(FIRST_LOOK_SECONDS)
+        write_on()
     for line in Path("/run/agent.log").read_bytes().splitlines():
         if b"damaged" in line or b'"error"' in line:
             say("LOG " + line.decode(errors="replace")[:300])
@@ -175,6 +179,12 @@ def main() -> None:
         finish(process)
     else:
         say(f"AGENT EXITED {process.wait()} " + Path("/run/agent.log").read_text()[-2000:])
+
+
+def write_on() -> None:
+    """Starts the writers."""
+    for name in NAMES:
+        threading.Thread(target=write, args=(name, random.Random()), daemon=True).start()
 
 
 if __name__ == "__main__":
