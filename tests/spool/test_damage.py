@@ -281,6 +281,11 @@ def test_a_damaged_frame_of_the_log_takes_what_came_after_it_and_no_more(
     survives(built, state, log_lost=True)
 
 
+def every_tenth(db: Path, chance: random.Random) -> None:
+    for page in range(2 + chance.randrange(9), db.stat().st_size // 16384, 10):
+        overwrite(db, (page - 1) * 16384, chance.randbytes(16384))
+
+
 WHOLE_FILES: dict[str, Callable[[Path, random.Random], object]] = {
     "the log has no header": lambda db, chance: overwrite_if_there(log(db), 0, chance.randbytes(32)),
     "the log is cut": lambda db, chance: (
@@ -327,11 +332,6 @@ def another_database(db: Path) -> None:
     connection = sqlite3.connect(db)
     connection.execute("CREATE TABLE batch(id, something)")
     connection.close()
-
-
-def every_tenth(db: Path, chance: random.Random) -> None:
-    for page in range(2 + chance.randrange(9), db.stat().st_size // 16384, 10):
-        overwrite(db, (page - 1) * 16384, chance.randbytes(16384))
 
 
 @pytest.mark.parametrize("seed", range(2))
