@@ -28,24 +28,29 @@ def convert(table: Table, options: type[S], secrets: Secrets) -> tuple[S | None,
     """The options that ``table`` gives and no faults, or None and every fault of it. Registers its secrets."""
     reading = _Reading(table, secrets)
     values = reading.struct(table.values, options, ())
-    if reading.faults or table.broken:
-        return None, reading.faults
+    sound = {key: value for key, value in values.items() if key not in reading.unsound}
     try:
-        read = msgspec.convert(values, options)
+        read = msgspec.convert(sound, options)
     except (msgspec.ValidationError, ValueError) as error:
-        return None, [table.fault(str(error), of_value=False)]
-    faults = getattr(read, "faults", None)
-    found = [table.fault(message, _path(key)) for key, message in faults()] if faults else []
-    return (None if found else read), found
+        known = bool(reading.faults or table.broken)
+        return None, reading.faults if known else [table.fault(str(error), of_value=False)]
+    faults = getattr(read, "faults", tuple)
+    paths = [(_path(key), message) for key, message in faults()]
+    partial = bool(reading.faults or table.broken)
+    # Of a table read in part, only what is said of a key that was given: the rest may be about what is missing.
+    found = [table.fault(message, path) for path, message in paths if not partial or path[0] in sound]
+    return (None if partial or found else read), reading.faults + found
 
 
 class _Reading:
-    """One walk over a table; ``faults`` grows. What is hidden is named and never quoted."""
+    """One walk over a table; ``faults`` grows, and ``unsound`` names the options they are in. What is hidden is never
+    quoted."""
 
     def __init__(self, table: Table, secrets: Secrets) -> None:
         self.table = table
         self.secrets = secrets
         self.faults: list[Fault] = []
+        self.unsound: set[str] = set()
 
     def struct(self, values: Mapping[str, object], kind: type[msgspec.Struct], path: Path) -> dict[str, object]:
         fields = fields_of(kind)
@@ -57,7 +62,10 @@ class _Reading:
                 hint = did_you_mean(key, fields, "the options are")
                 self.faults.append(self.table.fault(f"is not an option{hint}", (*path, key), of_value=False))
             else:
+                before = len(self.faults)
                 read[key] = self._field(key, value, fields[key].type, (*path, key))
+                if not path and len(self.faults) > before:
+                    self.unsound.add(key)
         self._missing(values, fields, path)
         return read
 

@@ -271,3 +271,11 @@ def test_a_fault_prints_its_place_then_its_message() -> None:
 def test_faults_stand_in_the_order_in_which_one_reads() -> None:
     first, second, third = Fault("a", 1, 2, "x"), Fault("a", 2, 1, "x"), Fault("b", 1, 1, "x")
     assert in_file_order([third, second, first, second], ["a", "b"]) == [first, second, third]
+
+
+def test_what_an_option_says_of_itself_is_told_beside_the_faults_of_its_table(tmp_path: Path) -> None:
+    text = '[export.loki]\nurl = "loki:3100"\ntokenfile = "/x"\n'
+    assert faults(tmp_path, text, ENVIRON) == [
+        'config.toml:2:7: [export.loki] url: expected "http://…" or "https://…", got "loki:3100"',
+        "config.toml:3:1: [export.loki] tokenfile: is not an option; did you mean 'token_file'?",
+    ]
