@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import resource
 import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -50,6 +51,7 @@ log = logging.getLogger("telemetry_agent.supervise")
 SWITCH_SECONDS = 0.0005
 """How long a busy thread may keep the interpreter from the loop."""
 
+MOST_FILES = 65536
 STATUS_SECONDS = 10.0
 FIRST_ROUND_SECONDS = 0.2
 """How long READY waits for the first round of health checks."""
@@ -75,6 +77,7 @@ def run(config_path: Path, environ: dict[str, str]) -> int:
     host = Host(Path(config.agent.state_dir).absolute(), Path(config.agent.run_dir).absolute(), environ=environ)
     meter = Meter()
     sys.setswitchinterval(SWITCH_SECONDS)
+    _raise_file_limit()
     options = config.agent
     with (
         open_logs(
@@ -247,6 +250,14 @@ def _mind(tasks: Sequence[asyncio.Task[Any]], stop: Stop) -> None:
 
     for task in tasks:
         task.add_done_callback(ended)
+
+
+def _raise_file_limit() -> None:
+    """Takes as many descriptors as this user may have: connections must not starve files, spool and destinations."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _settle_memory() -> None:
