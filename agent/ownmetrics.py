@@ -109,7 +109,7 @@ READINGS: Mapping[str, Declared] = {
     "telemetry_agent_spool_quarantined_records": Declared(
         "gauge", (), "Records set aside because a destination refused them or they could not be read back."
     ),
-    "telemetry_agent_budget_bytes": Declared("gauge", (), "Bytes in memory between source and commit, and to be sent."),
+    "telemetry_agent_budget_bytes": Declared("gauge", (), "Bytes in memory between source and commit."),
     "telemetry_agent_budget_max_bytes": Declared("gauge", (), "Most bytes that may be in memory there."),
     # health
     "telemetry_agent_check_state": Declared(
