@@ -17,6 +17,8 @@ ISSUER = re.compile(
     rb"|(?:50|5[6-8]|6[0379]).{14,17}\Z"  # Maestro
 )
 LENGTHS = range(13, 20)
+LAYOUTS = frozenset({(4, 4, 4, 4), (4, 4, 4, 4, 3), (4, 6, 5), (4, 6, 4), (4, 3, 3, 3), (6, 13)})
+"""How issuers group the digits. Any other grouping is numbers side by side: a counter and a clock, for instance."""
 
 _GROUP = re.compile(rb"[0-9]+")
 _FIRST_DIGITS = b"23456"
@@ -37,8 +39,8 @@ def is_card(digits: bytes) -> bool:
 def cards_in(run: bytes) -> list[tuple[int, int]]:
     """Start and end of each card number in ``run``, which is made of digits, spaces and dashes.
 
-    A number begins and ends with a group of digits and has a single space or dash between groups; all issuers print
-    four digits or more in the first. A letter may follow the run; then its last group is a part of some word.
+    A number is one group of digits, or several in one of LAYOUTS with a single space or dash between them. A letter may
+    follow the run; then its last group is a part of some word.
     """
     groups = [found.span() for found in _GROUP.finditer(run)]
     if run[-1:].isalpha() or run.endswith(b"_"):
@@ -54,13 +56,14 @@ def cards_in(run: bytes) -> list[tuple[int, int]]:
 
 def _end_of_card(run: bytes, groups: list[tuple[int, int]], first: int) -> int:
     """Where the longest card number ends that begins with this group, or 0."""
-    length = longest = 0
+    longest = 0
+    sizes: tuple[int, ...] = ()
     begin = past = groups[first][0]
-    for start, end in groups[first : first + LENGTHS[-1]]:
-        length += end - start
-        if length > LENGTHS[-1] or start - past > 1:
+    for start, end in groups[first : first + 5]:
+        sizes += (end - start,)
+        if sum(sizes) > LENGTHS[-1] or start - past > 1:
             break
         past = end
-        if length in LENGTHS and is_card(run[begin:end].translate(None, b" -")):
+        if (len(sizes) == 1 or sizes in LAYOUTS) and is_card(run[begin:end].translate(None, b" -")):
             longest = end
     return longest
