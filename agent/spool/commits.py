@@ -48,8 +48,7 @@ class Commits:
         self._group = Group()
         self._in_flight: Group | None = None
         self._durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._apart = False
-        self._refused_by: Store | None = None
+        self._apart = self._replaced = False
         self._no_room = False
         self._urgent = False
         self._wake = asyncio.Event()
@@ -126,7 +125,7 @@ class Commits:
         group, self._group = self._group, Group()
         durable, self._durable = self._durable, asyncio.get_running_loop().create_future()
         self._urgent, self._in_flight = False, group
-        self._apart, self._refused_by = False, None
+        self._apart = self._replaced = False
         group.last_time_ns = self._times.last_ns
         size = sum(taken.size_bytes for taken in group.taken)
         while group:
@@ -157,12 +156,13 @@ class Commits:
             self._committed(began)
 
     async def _refused(self, store: Store, reason: str) -> None:
-        """Replaces the file. One that is new and refuses the group as well has no fault; something in the group has."""
-        if self._refused_by not in (None, store):
+        """Replaces the file. A new one that refuses the group as well has no fault; something in the group has."""
+        if self._apart:
+            await self._clock.sleep(KEEP_SECONDS)
+        if self._replaced and not self._apart:
             self._apart = True
-            await self._clock.sleep(RETRY_SECONDS)
-        self._refused_by = store
-        await self._in_use.replace(store, reason)
+        elif await self._in_use.replace(store, reason):
+            self._replaced = True
 
     def _committed(self, began: float) -> None:
         self.last_commit_seconds = self._clock.monotonic_seconds()

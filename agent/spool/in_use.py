@@ -18,7 +18,7 @@ from agent.host import Host
 from agent.ownlogs import Repeating
 from agent.ownmetrics import Meter
 from agent.spool import keeping
-from agent.spool.positions_copy import Small, small_of
+from agent.spool.positions_copy import small_of
 from agent.spool.reserve import Reserve
 from agent.spool.salvage import Report, replace_store
 from agent.spool.schema import SpoolOptions
@@ -73,22 +73,23 @@ class StoreInUse:
                 self._reading.recovered("the spool can be read again")
                 return made
 
-    async def replace(self, store: Store, reason: str) -> None:
-        """Replaces ``store``, unless that has happened since the fault was met; waits for as long as it cannot be."""
+    async def replace(self, store: Store, reason: str) -> bool:
+        """Replaces ``store``, and waits for as long as it cannot be; False where that has happened since the fault was
+        met."""
         async with self._replacing:
             if store is not self.store:
-                return
+                return False
             log.error("the spool is damaged and will be replaced: %s", reason)
-            known = await self.worker.run(small_of, store)
-            while (report := await self._tried(known, reason)) is None:
+            while (report := await self._tried(reason)) is None:
                 await self._clock.sleep(RETRY_SECONDS)
         self._meter.add("telemetry_agent_spool_replaced_total")
         log_report(report)
         self.announce()
+        return True
 
-    async def _tried(self, known: Small, reason: str) -> Report | None:
+    async def _tried(self, reason: str) -> Report | None:
         try:
-            report = await self.worker.run(self._replaced, known, reason)
+            report = await self.worker.run(self._replaced, reason)
         except Exception as error:  # noqa: BLE001 - what is on disk is kept, and the next try begins with it
             self.trouble = f"the damaged spool cannot be replaced: {error}"
             self._failing.failed("replace", self.trouble, path=str(self.store.path))
@@ -97,7 +98,9 @@ class StoreInUse:
             self.trouble = None
         return report
 
-    def _replaced(self, known: Small, reason: str) -> Report:
+    def _replaced(self, reason: str) -> Report:
+        """One try. What the store remembers is taken in the step that closes it: no commit comes between the two."""
+        known = small_of(self.store)
         with suppress(Exception):  # closing a damaged file may fail in any way
             self.store.connection.close()
         self.reserve.release()

@@ -45,7 +45,7 @@ def keep_in_order(store: Store, host: Host, reserve: Reserve, options: SpoolOpti
     with store.reading() as connection:
         sweep.give_back(connection)
     if store.log_bytes > PINNED_LOG_BYTES:
-        store.fold_log()
+        store.fold_log(cut=True)
     bound_what_is_set_aside(host.spool_dir, options, store.used_bytes)
     reserve.restore()
     write_second_copy(store, host)

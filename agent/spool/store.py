@@ -286,11 +286,12 @@ class Store:
         with translated():
             return bool(sweep.passed(self.connection, self.routes, self.lanes, self.skips))
 
-    def fold_log(self) -> None:
+    def fold_log(self, *, cut: bool = False) -> None:
         """Folds the write-ahead log into the file, so that the next commit begins it anew, as far as readers let it at
-        once. It keeps its blocks: the next acknowledgement has room where others take every free byte."""
+        once. Unless it is ``cut`` it keeps its blocks, and the next acknowledgement has room whoever takes the rest."""
+        how = "TRUNCATE" if cut else "RESTART"
         with translated():
-            self.connection.executescript("PRAGMA busy_timeout = 0; PRAGMA wal_checkpoint(RESTART)")
+            self.connection.executescript(f"PRAGMA busy_timeout = 0; PRAGMA wal_checkpoint({how})")
             self.connection.executescript(BUSY_TIMEOUT)
             self._measure(self.connection)
 

@@ -7,20 +7,20 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from agent.batch import Position
 from agent.contract import Held
 from agent.spool.positions_copy import encode, small_of, write_copy
 from agent.spool.records import Group, Passed, Quarantined, Taken
 from agent.spool.salvage import open_store
 from agent.spool.store import Store
 from tests.spool import pages
+from tests.spool.harm import POINTERS, WHOLE_FILES, overwrite, spoil_frame, spoil_page
 from tests.spool.numbered import (
     OPTIONS,
     TIME_NS,
@@ -140,62 +140,13 @@ def build(tmp: Path, *, killed: bool) -> Built:
     return builder.built(state)
 
 
-def _position(number: int):  # type: ignore[no-untyped-def]
-    from agent.batch import Position
-
+def _position(number: int) -> Position:
     return Position(f"/var/log/some/file/of/many/{number}.log", f"{number * 1000}")
 
 
 @pytest.fixture(scope="module", params=["killed", "closed"])
 def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Built:
     return build(tmp_path_factory.mktemp(request.param), killed=request.param == "killed")
-
-
-# Damage
-
-
-def overwrite(path: Path, at: int, data: bytes) -> None:
-    """Writes into a file that nobody has open."""
-    with path.open("r+b") as file:
-        file.seek(at)
-        file.write(data)
-
-
-def spoil(page: bytes, seed: int) -> bytes:
-    """A damaged page: garbage, a few flipped bits, zeros, one bad sector, or the head alone."""
-    chance = random.Random(seed)
-    spoilt = bytearray(page)
-    match seed % 5:
-        case 0:
-            return chance.randbytes(len(page))
-        case 1:
-            for _ in range(6):
-                spoilt[chance.randrange(len(page))] ^= 1 << chance.randrange(8)
-        case 2:
-            return bytes(len(page))
-        case 3:
-            at = chance.randrange(len(page) // 512) * 512
-            spoilt[at : at + 512] = chance.randbytes(512)
-        case _:
-            at = chance.randrange(64)
-            spoilt[at : at + 4] = chance.randbytes(4)
-    return bytes(spoilt)
-
-
-def spoil_page(path: Path, number: int, seed: int) -> None:
-    """Damages one page in the database file."""
-    size = pages.page_bytes(path)
-    data = path.read_bytes()[(number - 1) * size : number * size]
-    overwrite(path, (number - 1) * size, spoil(data, seed))
-
-
-def spoil_frame(path: Path, place: float, seed: int) -> None:
-    """Damages one frame of the log, by its place among all."""
-    log = pages.log_of(path)
-    if log.pages:
-        start, end = log.frame(int(place * (len(log.pages) - 1)))
-        file = path.with_name(path.name + "-wal")
-        overwrite(file, start, spoil(file.read_bytes()[start:end], seed))
 
 
 KINDS = (
@@ -237,13 +188,6 @@ def test_a_damaged_page_of_any_kind_loses_no_record_from_the_count(
     survives(built, state)
 
 
-POINTERS: dict[str, Callable[[random.Random, int], int]] = {
-    "nowhere": lambda chance, pages_: 0,
-    "beyond the end": lambda chance, pages_: pages_ + chance.randrange(1000),
-    "another page": lambda chance, pages_: chance.randrange(3, pages_),
-}
-
-
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("to", POINTERS)
 def test_a_chain_of_overflow_pages_that_leads_elsewhere_alters_no_other_record(
@@ -279,59 +223,6 @@ def test_a_damaged_frame_of_the_log_takes_what_came_after_it_and_no_more(
     state = crash_copy(built.state, tmp_path / "state")
     spoil_frame(state / "spool" / "spool.db", place, seed)
     survives(built, state, log_lost=True)
-
-
-def every_tenth(db: Path, chance: random.Random) -> None:
-    for page in range(2 + chance.randrange(9), db.stat().st_size // 16384, 10):
-        overwrite(db, (page - 1) * 16384, chance.randbytes(16384))
-
-
-WHOLE_FILES: dict[str, Callable[[Path, random.Random], object]] = {
-    "the log has no header": lambda db, chance: overwrite_if_there(log(db), 0, chance.randbytes(32)),
-    "the log is cut": lambda db, chance: (
-        log(db).exists() and os.truncate(log(db), chance.randrange(log(db).stat().st_size))
-    ),
-    "the log is empty": lambda db, chance: log(db).write_bytes(b""),
-    "the log is missing": lambda db, chance: log(db).unlink(missing_ok=True),
-    "the log is garbage": lambda db, chance: log(db).write_bytes(chance.randbytes(100_000)),
-    "the index of the log is garbage": lambda db, chance: index(db).write_bytes(chance.randbytes(32768)),
-    "the index of the log is missing": lambda db, chance: index(db).unlink(missing_ok=True),
-    "the file is cut": lambda db, chance: os.truncate(db, chance.randrange(db.stat().st_size)),
-    "the file is cut at a page": lambda db, chance: os.truncate(
-        db, chance.randrange(db.stat().st_size) // 16384 * 16384
-    ),
-    "the file is cut to a stump": lambda db, chance: os.truncate(db, chance.randrange(1, 600)),
-    "the file is empty": lambda db, chance: db.write_bytes(b""),
-    "the file is garbage": lambda db, chance: db.write_bytes(chance.randbytes(300_000)),
-    "the file is missing": lambda db, chance: db.unlink(),
-    "the file is another database": lambda db, chance: another_database(db),
-    "both are garbage": lambda db, chance: (db.write_bytes(chance.randbytes(50_000)), log(db).write_bytes(b"x" * 9000)),
-    "the directory is missing": lambda db, chance: shutil.rmtree(db.parent),
-    "every tenth page is garbage": every_tenth,
-}
-
-
-def log(db: Path) -> Path:
-    return db.with_name(db.name + "-wal")
-
-
-def index(db: Path) -> Path:
-    return db.with_name(db.name + "-shm")
-
-
-def overwrite_if_there(path: Path, at: int, data: bytes) -> None:
-    if path.exists():
-        overwrite(path, at, data)
-
-
-def another_database(db: Path) -> None:
-    import sqlite3
-
-    for file in db.parent.glob("spool.db*"):
-        file.unlink()
-    connection = sqlite3.connect(db)
-    connection.execute("CREATE TABLE batch(id, something)")
-    connection.close()
 
 
 @pytest.mark.parametrize("seed", range(2))
