@@ -127,7 +127,7 @@ def _small(meta: dict[str, int], rows: dict[str, list[tuple[Any, ...]]]) -> Smal
 
 
 def saved(old: sqlite3.Connection, small: Small) -> Iterator[tuple[Row, bytes | None]]:
-    """What is left of the batches that some lane of theirs has not passed: whole, or a row to be read again."""
+    """What is left of the batches that some lane of theirs has not passed: whole, or a row alone."""
     cursors = {lane: cursor for lane, _, cursor, _ in small.lanes}
     done = {route: min(cursors[lane] for lane in _members(lanes)) for route, lanes in small.routes}
     for row_id in ids(old, ("batch", "payload"), 1 + min(cursors.values(), default=0)):
@@ -136,10 +136,7 @@ def saved(old: sqlite3.Connection, small: Small) -> Iterator[tuple[Row, bytes | 
             row = _row_of(row_id, body)
         if row is None or row_id <= done.get(row.route, row_id):
             continue
-        if body is not None:
-            yield row, body[0]
-        elif row.origin is not None:
-            yield row, None
+        yield row, None if body is None else body[0]
 
 
 def ids(old: sqlite3.Connection, tables: tuple[str, ...], first: int) -> Iterator[int]:

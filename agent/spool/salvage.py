@@ -36,7 +36,10 @@ from agent.spool.store import Store, translated
 
 log = logging.getLogger("telemetry_agent.spool")
 
-STEP_BYTES = 8 << 20
+STEP_BYTES = 4 << 20
+HEADROOM_BYTES = 3 * STEP_BYTES
+"""What a step may take of the disk, log included, and what must be left to write down what became of everything."""
+
 DAMAGED = "damaged"
 
 
@@ -111,9 +114,9 @@ def _build(
     next_id = max(small.next_id, second.next_id if second else 1)
     with closing(Store(new, options)) as store:
         _write_small(store, small, next_id)
-        _take_over(old, store, small, report)
+        gone = _take_over(old, store, small, report)
     with closing(Store(new, options, unchecked=True)) as store:
-        _close_the_law(store, small.next_id, report)
+        _close_the_law(store, small.next_id, gone, report)
 
 
 def _trusted(old: sqlite3.Connection, second: Small | None, report: Report) -> Small:
@@ -170,27 +173,34 @@ def _write_small(store: Store, small: Small, next_id: int) -> None:
         small_tables.write_meta(connection, commit_id=small.commit_id, last_time_ns=small.last_time_ns, next_id=next_id)
 
 
-def _take_over(old: sqlite3.Connection, store: Store, small: Small, report: Report) -> None:
+def _take_over(old: sqlite3.Connection, store: Store, small: Small, report: Report) -> list[Row]:
+    """Writes what is left; returns the rows of which nothing is left that could be sent or read again."""
+    gone: list[Row] = []
     try:
         for step in _steps(damaged.saved(old, small)):
+            if shutil.disk_usage(store.directory).free < HEADROOM_BYTES:
+                raise SpoolFull(f"less than {HEADROOM_BYTES:,} bytes are free")
             with store.transaction() as connection:
-                for row, body in step:
-                    _insert(connection, row, body)
-            report.batches += len(step)
-            report.records += sum(row.records for row, _ in step)
-            report.to_read_again += sum(row.records for row, body in step if body is None)
+                kept = [_insert(connection, row, body) for row, body in step if body is not None or row.origin]
+            gone += [row for row, body in step if body is None and row.origin is None]
+            report.batches += len(kept)
+            report.records += sum(row.records for row in kept)
+            report.to_read_again += sum(row.records for row in kept if not row.bytes)
         _take_over_refused(damaged.refused(old), store)
     except SpoolFull as error:  # a second copy of everything may not fit: what did not is counted as lost
         report.complete = False
         log.error("the disk is full while the spool is replaced; the rest of its records is lost: %s", error)
+    return gone
 
 
-def _insert(connection: sqlite3.Connection, row: Row, body: bytes | None) -> None:
+def _insert(connection: sqlite3.Connection, row: Row, body: bytes | None) -> Row:
+    """Writes a batch, or the row alone of one that will be read again; returns the row as it stands."""
     if body is None:
-        write_row(connection, replace(row, bytes=0))
+        row = replace(row, bytes=0)
     else:
-        write_row(connection, row)
         connection.execute("INSERT INTO payload(id, body) VALUES(?, ?)", (row.id, body))
+    write_row(connection, row)
+    return row
 
 
 def _take_over_refused(rows: Iterable[tuple[object, ...]], store: Store) -> None:
@@ -211,9 +221,9 @@ def _steps(saved: Iterator[tuple[Row, bytes | None]]) -> Iterator[list[tuple[Row
         yield step
 
 
-def _close_the_law(store: Store, counted_until: int, report: Report) -> None:
+def _close_the_law(store: Store, counted_until: int, gone: list[Row], report: Report) -> None:
     """Counts as read what is younger than the counts, and as dropped what they say is there and is not."""
-    counts = _younger(store, counted_until)
+    counts = _younger(store, counted_until, gone)
     for lane in store.lanes.values():
         for source, missing in law.missing_by_source(store.connection, lane, store.ledger + counts).items():
             if missing > 0:
@@ -226,12 +236,15 @@ def _close_the_law(store: Store, counted_until: int, report: Report) -> None:
         small_tables.write(connection, "ledger", store.commit_id, rows)
 
 
-def _younger(store: Store, counted_until: int) -> Ledger:
-    counts: Ledger = Counter()
-    members = {route: lanes for lanes, route in store.routes.items()}
-    for route, source, records in store.connection.execute(
+def _younger(store: Store, counted_until: int, gone: list[Row]) -> Ledger:
+    """What was read since the counts were written: it stands in the file, or is gone."""
+    found = [(row.route, row.source, row.records) for row in gone if row.id >= counted_until]
+    found += store.connection.execute(
         "SELECT route, source, sum(records) FROM batch WHERE id >= ? GROUP BY route, source", (counted_until,)
-    ):
+    )
+    members = {route: lanes for lanes, route in store.routes.items()}
+    counts: Ledger = Counter()
+    for route, source, records in found:
         for lane in members[route]:
             counts[lane, source, READ, ""] += records
     return counts
