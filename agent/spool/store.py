@@ -162,7 +162,7 @@ class Store:
         self._measure(connection)
         for lane in self.lanes.values():
             stands = law.waiting(connection, lane)
-            if not 0 <= stands.bytes <= self.used_bytes:
+            if not isinstance(stands.bytes, int) or not 0 <= stands.bytes <= self.used_bytes:
                 raise SpoolDamaged(f"{stands.bytes} bytes wait for lane {lane.name}, in a file of {self.used_bytes}")
             if not self.unchecked and (missing := law.balance(lane, self.ledger, stands).missing):
                 raise SpoolDamaged(f"{missing} records of lane {lane.name} are unaccounted for")

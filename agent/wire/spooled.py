@@ -131,7 +131,6 @@ def _logs(batch: Logs, route: int) -> tuple[Header, bytes]:
     if batch.times_ns is not None or batch.severities is not None:
         times = b"" if batch.times_ns is None else batch.times_ns.tobytes()
         body = b"".join((body, times, batch.severities or b""))
-    origin = batch.origin
     return Header(
         "logs",
         route,
@@ -139,7 +138,7 @@ def _logs(batch: Logs, route: int) -> tuple[Header, bytes]:
         batch.labels,
         batch.count,
         batch.first_time_ns,
-        None if origin is None else (origin.key, origin.start, origin.end),
+        _placed(batch.origin),
         batch.separator,
         len(batch.block),
         batch.times_ns is not None,
@@ -149,7 +148,6 @@ def _logs(batch: Logs, route: int) -> tuple[Header, bytes]:
 
 
 def _entries_header(entries: Entries, route: int) -> Header:
-    origin = entries.origin
     return Header(
         "logs",
         route,
@@ -157,7 +155,7 @@ def _entries_header(entries: Entries, route: int) -> Header:
         entries.labels,
         entries.count,
         entries.first_time_ns,
-        None if origin is None else (origin.key, origin.start, origin.end),
+        _placed(entries.origin),
         block_bytes=entries.size_bytes,
         entry_bytes=entries.entry_bytes,
     )
@@ -172,9 +170,14 @@ def _metrics(batch: Metrics, route: int) -> tuple[Header, bytes]:
         batch.labels,
         batch.count,
         batch.first_time_ns,
+        _placed(batch.origin),
         block_bytes=len(series),
         families=batch.families,
     ), series + batch.values.tobytes()
+
+
+def _placed(origin: Origin | None) -> tuple[str, int, int] | None:
+    return None if origin is None else (origin.key, origin.start, origin.end)
 
 
 def _to_logs(header: Header, body: bytes, origin: Origin | None) -> Logs:

@@ -7,10 +7,12 @@ import os
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from agent.batch import Logs
 from agent.clock import SystemClock
 from agent.host import Host
 from agent.ownmetrics import Meter
@@ -74,10 +76,15 @@ async def until(condition: asyncio.Future[None] | None = None, *, turns: int = 2
             return
 
 
+def fresh(first: int, count: int) -> Logs:
+    """Records of this moment: old ones would be let go of."""
+    return replace(batch("f", first, count, padding=2500), first_time_ns=0)
+
+
 async def take_in(made: Spool, first: int, batches: int) -> int:
     """Puts batches of about half a mebibyte; returns the number after the last record."""
     for number in range(first, first + batches * 100, 100):
-        await made.put(taken(batch("f", number, 100, padding=2500)), urgent=True)
+        await made.put(taken(fresh(number, 100)), urgent=True)
     return first + batches * 100
 
 
@@ -90,7 +97,7 @@ async def test_nothing_is_lost_at_zero_bytes_free_and_what_is_delivered_makes_ro
         await until(turns=3)
         assert reserve.stat().st_size == OPTIONS.reserve_bytes
         fill(disk)
-        waiting = asyncio.ensure_future(made.put(taken(batch("f", number, 4000, padding=2500)), urgent=True))
+        waiting = asyncio.ensure_future(made.put(taken(fresh(number, 4000)), urgent=True))
         await until(waiting)
         assert not waiting.done()
         assert made.trouble is not None
@@ -130,7 +137,7 @@ async def test_what_is_delivered_goes_back_to_the_disk_and_intake_uses_it(
         number = await take_in(made, 0, 24)
         await until(turns=3)
         fill(disk)
-        waiting = asyncio.ensure_future(made.put(taken(batch("f", number, 100, padding=2500)), urgent=True))
+        waiting = asyncio.ensure_future(made.put(taken(fresh(number, 100)), urgent=True))
         await until(turns=5)
         found = await made.fetch(LANE, 0, 64 << 20)
         made.ack(LANE, [Passed(each.row.id, each.row.source, each.row.records) for each in found])
@@ -167,5 +174,5 @@ async def test_a_damaged_spool_is_replaced_as_far_as_the_disk_has_room_and_the_r
         found = await made.fetch(LANE, 0, 64 << 20)
         assert sum(each.row.records for each in found) == number - lost
         assert made.positions("f") == {"f": str(number)}
-        await made.put(taken(batch("f", number, 100, padding=2500)), urgent=True)
+        await made.put(taken(fresh(number, 100)), urgent=True)
         assert not list(disk.glob("spool.damaged*")), "there is no room to keep the damaged files"
