@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import astuple
 from pathlib import Path
@@ -27,6 +27,7 @@ from agent.spool.bounds import Bounds, pages_bound
 from agent.spool.draft import Draft
 from agent.spool.files import bytes_of_log, has_lost_its_file
 from agent.spool.page_one import require_schema
+from agent.spool.positions_copy import small_of
 from agent.spool.recent import Recent
 from agent.spool.records import Group, Lane, Ledger, Waiting
 from agent.spool.schema import BUSY_TIMEOUT, NEW_FILE, PRAGMAS, SCHEMA_VERSION, SMALL, SpoolOptions
@@ -154,9 +155,20 @@ class Store:
         self._recount(connection)
 
     def recount(self) -> None:
-        """Counts what waits from the rows again. Raises SpoolDamaged where the law no longer holds."""
+        """Reads the small tables and counts what waits again. Raises SpoolDamaged where they are not what memory says,
+        or the law no longer holds."""
         with translated():
+            self._compare(self.connection)
             self._recount(self.connection)
+
+    def _compare(self, connection: sqlite3.Connection) -> None:
+        if small_tables.read_meta(connection)["commit_id"] != self.commit_id:
+            raise SpoolDamaged("the last commit is not the one that memory knows")
+        small = small_of(self)
+        known: tuple[Iterable[object], ...] = (small.lanes, small.routes, small.positions, small.states, small.ledger)
+        for table, rows in zip(SMALL, known, strict=True):
+            if set(small_tables.read(connection, table, self.commit_id)) != set(rows):
+                raise SpoolDamaged(f"the rows of {table} are not those that memory knows")
 
     def _recount(self, connection: sqlite3.Connection) -> None:
         self._measure(connection)
