@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from agent.errors import SpoolDamaged, SpoolFull
 from agent.ownlogs import Repeating
 from agent.spool import keeping
-from agent.spool.in_use import RETRY_SECONDS
+from agent.spool.in_use import PATIENCE_SECONDS, RETRY_SECONDS
 from agent.spool.records import Group, Passed, Quarantined, Taken
 from agent.spool.unstorable import commit_apart
 
@@ -89,6 +89,7 @@ class Commits:
     def commit_at_once(self, store: Store) -> None:
         """Commits what is pending, in order, if that works; on the spool's thread, after ``run`` has ended."""
         with suppress(Exception):  # what is not committed now is read again, and sent again
+            store.connection.execute("PRAGMA busy_timeout = 0")
             for group in (self._in_flight, self._group):
                 if group:
                     _commit_all(store, group)
@@ -158,7 +159,7 @@ class Commits:
     async def _refused(self, store: Store, reason: str) -> None:
         """Replaces the file. A new one that refuses the group as well has no fault; something in the group has."""
         if self._apart:
-            await self._clock.sleep(KEEP_SECONDS)
+            await self._clock.sleep(PATIENCE_SECONDS)
         if self._replaced and not self._apart:
             self._apart = True
         elif await self._in_use.replace(store, reason):

@@ -44,11 +44,16 @@ def fetch(
             break
         batch = at_hand(row.id)
         stored = payload(connection, row) if batch is None else Stored(row, batch)
-        size += row.bytes if stored.batch is None else stored.batch.size_bytes
+        size += _bytes_to_come(row) if stored.batch is None else stored.batch.size_bytes
         if found and size > max_bytes:
             break
         found.append(stored)
     return found
+
+
+def _bytes_to_come(row: Row) -> int:
+    """What a damaged batch will take in memory once it was read again: the bytes at its origin."""
+    return row.bytes if row.origin is None else max(row.bytes, row.origin.end - row.origin.start)
 
 
 def rows(connection: sqlite3.Connection, lane: int, after: int, most: int) -> list[Row]:

@@ -28,6 +28,7 @@ from agent.worker import Worker
 log = logging.getLogger("telemetry_agent.spool")
 
 RETRY_SECONDS = 1.0
+PATIENCE_SECONDS = 10.0
 
 R = TypeVar("R")
 
@@ -60,12 +61,15 @@ class StoreInUse:
 
     async def use(self, what: str, call: Callable[[Store], R]) -> R:
         """What ``call`` returns, made on the spool's thread; waits where the spool cannot be used now."""
+        replaced = False
         while True:
             store = self.store
             try:
                 made = await self.worker.run(call, store)
             except SpoolDamaged as error:
-                await self.replace(store, str(error))
+                if replaced:  # a file made anew is no better: there is no hurry to make another
+                    await self._clock.sleep(PATIENCE_SECONDS)
+                replaced = await self.replace(store, str(error)) or replaced
             except SpoolFull as error:
                 self._reading.failed(what, f"the spool cannot be read now: {error}")
                 await self._clock.sleep(RETRY_SECONDS)

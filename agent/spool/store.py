@@ -303,8 +303,10 @@ class Store:
         once. Unless it is ``cut`` it keeps its blocks, and the next acknowledgement has room whoever takes the rest."""
         how = "TRUNCATE" if cut else "RESTART"
         with translated():
-            self.connection.executescript(f"PRAGMA busy_timeout = 0; PRAGMA wal_checkpoint({how})")
-            self.connection.executescript(BUSY_TIMEOUT)
+            try:
+                self.connection.executescript(f"PRAGMA busy_timeout = 0; PRAGMA wal_checkpoint({how})")
+            finally:
+                self.connection.executescript(BUSY_TIMEOUT)
             self._measure(self.connection)
 
     @contextmanager

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.batch import Origin
 from agent.errors import SpoolDamaged
 from agent.spool import page_one, small_tables
 from agent.spool.fetch import ROWS, fetch, header
@@ -98,6 +99,13 @@ def test_a_damaged_payload_costs_its_own_batch_alone(store: Store, statement: st
     assert [each.batch is None for each in found] == [False, True, False, False]
     assert found[1].unreadable is GONE[statement]
     assert [records_of(each) for each in found if each.batch is not None] == [[("f", 0)], [("f", 2)], [("f", 3)]]
+
+
+def test_batches_that_will_be_read_again_count_with_what_they_will_take(store: Store) -> None:
+    origin = Origin("f", 0, 1 << 20)
+    store.commit(Group([taken(*(replace(batch("f", number, 1), origin=origin) for number in range(9)))]))
+    store.connection.execute("DELETE FROM payload")
+    assert ids(fetch(store.connection, 1, 0, 3 << 20)) == [1, 2, 3]
 
 
 # Small tables

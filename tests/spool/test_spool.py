@@ -611,6 +611,34 @@ async def test_the_law_is_looked_at_again_while_the_agent_runs(opened: Opened, c
         assert unbalanced(made.store) == {}
 
 
+async def test_a_fault_that_a_new_file_has_as_well_does_not_replace_it_again_and_again(
+    opened: Opened, clock: FakeClock, meter: Meter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened() as made:
+        await fill(made, batches=5)
+        real = spool.fetch.fetch
+        monkeypatch.setattr(spool.fetch, "fetch", lambda *_: _raise(SpoolDamaged("as if")))
+        fetching = asyncio.ensure_future(made.fetch(A, 0, 1 << 20))
+        await pass_time(made, clock, 25)
+        assert 2 <= meter.value("telemetry_agent_spool_replaced_total") <= 4
+        monkeypatch.setattr(spool.fetch, "fetch", real)
+        await pass_time(made, clock, 11)
+        assert len(await fetching) == 5
+
+
+async def test_leaving_does_not_wait_for_another_program_s_lock(opened: Opened, host: Host) -> None:
+    async with opened() as made:
+        await made.put(taken(batch("f", 0, 3)), urgent=True)
+        other = sqlite3.connect(host.spool_dir / "spool.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        made.store.connection.execute("PRAGMA busy_timeout = 600000")
+        made.put(taken(batch("f", 3, 3)))
+    other.execute("ROLLBACK")
+    other.close()
+    async with opened() as made:
+        assert made.positions("f") == {"f": "3"}, "what was not committed is read again"
+
+
 # Records that cannot be stored
 
 
