@@ -340,7 +340,7 @@ def _position(source: str, number: int) -> Position:
 
 
 Law.TestCase.settings = settings(
-    max_examples=60,
+    max_examples=80,
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
