@@ -12,10 +12,11 @@ from agent.batch import Logs
 from agent.spool import bounds as bounds_module
 from agent.spool import sweep
 from agent.spool.bounds import OVERHEAD_BYTES, Bounds, LaneBound, pages_bound, share
+from agent.spool.fetch import fetch
 from agent.spool.records import Group, Passed
 from agent.spool.schema import SpoolOptions
 from agent.spool.store import Store
-from tests.spool.numbered import Routes, batch, configure, taken, unbalanced
+from tests.spool.numbered import Routes, batch, configure, records_of, taken, unbalanced
 
 MEBIBYTE = 1 << 20
 LANES = ("a/logs", "b/logs")
@@ -91,6 +92,51 @@ def test_the_smallest_spool_still_has_room_for_something() -> None:
 def test_a_lane_nobody_knows_is_a_fault_of_the_caller() -> None:
     with pytest.raises(KeyError):
         Bounds().blocked((9,), "logs", "file", {9: 1})
+
+
+# One lane, and flows that wait beside flows that drop
+
+
+def test_what_may_go_is_taken_from_behind_what_waits_and_stays_with_the_other_lane(store: Store) -> None:
+    """``own`` goes to lane b alone and waits there; ``both`` goes to a as well and may be let go."""
+    routes = Routes({"own": ("b/logs",)})
+    configure(store, LANES, routes, {"b/logs": LaneBound(MEBIBYTE)})
+    store.commit(Group([taken(batch("own", 0, 300, padding=1000))]))
+    for number in range(0, 800, 100):
+        store.commit(Group([taken(batch("both", number, 100, padding=1000))]))
+    store.commit(Group([taken(batch("own", 300, 100, padding=1000))]))
+    assert store.waiting_bytes[2] <= MEBIBYTE
+    assert store.ledger[2, "own", "dropped", "spool_full"] == 0
+    assert store.lanes[2].cursor == 0
+    gone = store.ledger[2, "both", "dropped", "spool_full"]
+    assert 0 < gone <= 800
+    found = [each for stored in fetch(store.connection, 2, 0, 1 << 30) for each in records_of(stored)]
+    assert found == [
+        *(("own", n) for n in range(300)),
+        *(("both", n) for n in range(gone, 800)),
+        *(("own", n) for n in range(300, 400)),
+    ]
+    other = [each for stored in fetch(store.connection, 1, 0, 1 << 30) for each in records_of(stored)]
+    assert other == [("both", n) for n in range(800)]
+    assert unbalanced(store) == {}
+    directory, options = store.directory, store.options
+    store.close()
+    again = Store(directory, options)
+    assert unbalanced(again) == {}
+    again.close()
+
+
+def test_what_waits_is_not_looked_at_again_with_every_commit(store: Store) -> None:
+    configure(store, ("b/logs",), Routes(), {"b/logs": LaneBound(MEBIBYTE)})
+    for number in range(0, 2000, 100):
+        store.commit(Group([taken(batch("own", number, 100, padding=1000))]))
+    assert store.waiting_bytes[1] > MEBIBYTE, "nothing of it may go"
+    seen: list[str] = []
+    store.connection.set_trace_callback(seen.append)
+    store.commit(Group())
+    store.connection.set_trace_callback(None)
+    (scan,) = [each for each in seen if "first_time_ns FROM batch" in each]
+    assert f"id > {store.next_id - 1} " in scan
 
 
 # The whole

@@ -36,7 +36,7 @@ from tests.spool.numbered import OPTIONS, TIME_NS, Routes, batch, configure, rec
 LANES = ("a/logs", "b/logs", "c/logs")
 SOURCES = ("all", "ab", "only_b", "none", "udp")
 ROUTES = Routes({"ab": ("a/logs", "b/logs"), "only_b": ("b/logs",)}, unwanted=frozenset({"none"}))
-SMALL_BOUND = LaneBound(20_000, "drop_oldest")
+SMALL_BOUND = LaneBound(3_000, "drop_oldest")
 LET_GO = {"spool_full", "aged", "retired", "skipped", "damaged"}
 
 lanes = st.sampled_from(LANES)
@@ -226,7 +226,7 @@ class Law(RuleBasedStateMachine):
                 self._commit(Group(acks={each.id: [Passed(max(1, each.cursor - last), "all", 3)]}))
         self._rows_are_accounted_for()
 
-    @rule(lane=lanes, bound=st.sampled_from([LaneBound(), SMALL_BOUND, LaneBound(20_000), LaneBound(20_000, "block")]))
+    @rule(lane=lanes, bound=st.sampled_from([LaneBound(), SMALL_BOUND, LaneBound(3_000), LaneBound(3_000, "block")]))
     def is_bounded(self, lane: str, bound: LaneBound) -> None:
         """The configuration bounds a lane; ``drop_oldest`` takes effect with the next commit."""
         self.bounds[lane] = bound

@@ -403,6 +403,36 @@ async def test_what_is_free_is_left_to_the_reserve_before_intake(
         await waiting
 
 
+async def test_damage_that_is_met_while_acknowledgements_are_saved_is_mended(
+    opened: Opened, clock: FakeClock, meter: Meter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened() as made:
+        await made.put(taken(batch("f", 0, 3)), urgent=True)
+        full, met = Full(monkeypatch), []
+        real = keeping.make_room
+
+        def damaged(*args: object) -> bool:
+            met.append(args)
+            if len(met) == 1:
+                raise SpoolDamaged("as if")
+            if len(met) == 2:
+                raise RuntimeError("a fault of ours")
+            return real(*args)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(keeping, "make_room", damaged)
+        waiting = asyncio.ensure_future(made.put(taken(batch("f", 3, 3)), urgent=True))
+        await deliver(made, A)
+        await pass_time(made, clock, 5)
+        assert meter.value("telemetry_agent_spool_replaced_total") == 1
+        assert not waiting.done()
+        full.is_full = False
+        await pass_time(made, clock, 5)
+        await waiting
+        assert made.cursor(A) == 1
+        assert waits(made, B) == 2
+        assert unbalanced(made.store) == {}
+
+
 async def test_refused_records_are_kept_once_when_the_disk_was_full(
     opened: Opened, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
