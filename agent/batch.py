@@ -10,7 +10,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Signal = Literal["logs", "metrics", "spans"]
 Labels = tuple[tuple[str, str], ...]
@@ -131,6 +131,19 @@ class Metrics:
             series=tuple(self.series[i] for i in keep),
             values=array("d", (self.values[i] for i in keep)),
         )
+
+
+Kind = Literal["counter", "gauge", "histogram", "summary", "untyped"]
+
+
+class Family(NamedTuple):
+    """One metric family as a collector reads it: ``series[i]`` (``name{label="value"}``) has ``values[i]`` now."""
+
+    name: str
+    kind: Kind
+    help: str
+    series: Sequence[bytes]
+    values: Sequence[float]
 
 
 Batch = Logs | Metrics

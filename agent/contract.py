@@ -16,7 +16,7 @@ from msgspec import field
 from agent.secrets import Secrets
 
 if TYPE_CHECKING:
-    from agent.batch import Batch, Origin, Signal
+    from agent.batch import Batch, Family, Origin, Signal
     from agent.clock import Clock, Time
     from agent.host import Host
     from agent.options import ComponentOptions
@@ -50,6 +50,18 @@ class Source(Protocol):
     a batch of no records may still carry positions. The next one is asked for when the last was taken in."""
 
     def batches(self) -> AsyncIterator[Batch]: ...
+
+
+class Collector(Protocol):
+    """Polled: its runner calls it on a tick, on a thread that it may block. Raises NoData where there is nothing."""
+
+    def collect(self) -> Iterable[Family]: ...
+
+
+class Viewable(Protocol):
+    """A source of metrics that can say what it reads now, for whoever scrapes this agent."""
+
+    async def view(self) -> Sequence[Family]: ...
 
 
 class Rereadable(Protocol):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """The machine the agent runs on, as directories, an environment and a name.
+    """The machine the agent runs on, as directories, an environment and a name. ``root`` is where its mounts begin.
 
     ``written`` are the files this agent writes records to, links followed; what is rotated has their name, a dot and a
     number. Whoever reads files leaves them alone: each record would come back as another one, for ever.
@@ -20,6 +20,7 @@ class Host:
     run_dir: Path
     proc: Path = Path("/proc")
     sys: Path = Path("/sys")
+    root: Path = Path("/")
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     hostname: str = field(default_factory=lambda: os.uname().nodename)
     written: set[str] = field(default_factory=set, compare=False)

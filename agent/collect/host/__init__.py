@@ -1,0 +1,26 @@
+"""This folder reads the machine, one file per subject, under node_exporter's names. The dict is the catalogue.
+
+A subject whose ``needs`` does not exist on this machine is not even imported.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+
+class Subject(NamedTuple):
+    """A module whose ``COLLECTOR`` is called with a Machine and gives an agent.contract.Collector.
+
+    ``needs`` is a path below /proc (``proc/…``) or /sys (``sys/…``) without which it has nothing to say; empty where
+    it always has. ``reads_disks`` marks one that a dead disk or server may block: it goes last.
+    """
+
+    module: str
+    needs: str = ""
+    reads_disks: bool = False
+
+
+SUBJECTS: Final[dict[str, Subject]] = {
+    "loadavg": Subject("agent.collect.host.loadavg", "proc/loadavg"),
+}
+"""Subjects by node_exporter's name of the collector."""
