@@ -12,12 +12,14 @@ class Subject(NamedTuple):
     """A module whose ``COLLECTOR`` is called with a Machine and gives an agent.contract.Collector.
 
     ``needs`` is a path below /proc (``proc/…``) or /sys (``sys/…``) without which it has nothing to say; empty where
-    it always has. ``reads_disks`` marks one that a dead disk or server may block: it goes last.
+    it always has. ``reads_disks`` marks one that a dead disk or server may block: it goes last. ``empty_is_success``
+    marks one of which node_exporter says that it succeeded also on a machine that has nothing of the kind.
     """
 
     module: str
     needs: str = ""
     reads_disks: bool = False
+    empty_is_success: bool = False
 
 
 SUBJECTS: Final[dict[str, Subject]] = {
