@@ -23,6 +23,12 @@ class Subject(NamedTuple):
 
 
 SUBJECTS: Final[dict[str, Subject]] = {
+    "cpufreq": Subject("agent.collect.host.cpufreq", "sys/devices/system/cpu/cpufreq", empty_is_success=True),
+    "dmi": Subject("agent.collect.host.dmi", "sys/class/dmi/id"),
+    "edac": Subject("agent.collect.host.edac", "sys/devices/system/edac/mc", empty_is_success=True),
     "loadavg": Subject("agent.collect.host.loadavg", "proc/loadavg"),
+    "netclass": Subject("agent.collect.host.netclass", "sys/class/net"),
+    "nvme": Subject("agent.collect.host.nvme", "sys/class/nvme"),
+    "thermal_zone": Subject("agent.collect.host.thermal_zone", "sys/class/thermal", empty_is_success=True),
 }
 """Subjects by node_exporter's name of the collector."""
