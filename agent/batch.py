@@ -8,8 +8,9 @@ with them by index; a source that has nothing to say about a record leaves the c
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Literal, NamedTuple
 
 Signal = Literal["logs", "metrics", "spans"]
@@ -155,3 +156,18 @@ def labels_of(*mappings: Mapping[str, str]) -> Labels:
     for mapping in mappings:
         merged.update(mapping)
     return tuple(sorted((name, value) for name, value in merged.items() if value))
+
+
+def cycle_of(source: str, labels: Labels, families: Iterable[Family], last: Metrics | None = None) -> Metrics:
+    """All samples of one cycle as one batch; families without series are left out.
+
+    What is as it was in the batch of the cycle before (``last``) is that same object, so that comparing is cheap.
+    """
+    families = [family for family in families if family.series]
+    series = tuple(chain.from_iterable(family.series for family in families))
+    declared: tuple[tuple[str, str, str], ...] = tuple((each.name, each.kind, each.help) for each in families)
+    if last is not None:
+        series = last.series if series == last.series else series
+        declared = last.families if declared == last.families else declared
+    values = array("d", chain.from_iterable(family.values for family in families))
+    return Metrics(source, labels, series, values, declared)

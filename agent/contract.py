@@ -6,7 +6,7 @@ an async context manager; leaving it releases everything, and it may be left at 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Generic, Protocol, TypeAlias, TypeVar
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from agent.clock import Clock, Time
     from agent.host import Host
     from agent.options import ComponentOptions
-    from agent.ownmetrics import Meter
+    from agent.ownmetrics import Meter, Readings
 
 Flow: TypeAlias = "tuple[str, Signal]"
 """What the ledger tells apart: the source's name and the signal."""
@@ -30,8 +30,9 @@ class Context(msgspec.Struct, frozen=True):
     """What a component is given when it is opened.
 
     ``name`` is its name in the configuration (``file.nginx``). ``labels`` are the agent's. ``positions`` are a
-    source's committed positions by key, and ``first_start`` says that it has never committed any. ``state`` is
-    what a processor held at the last commit. ``secrets`` reads secret files and masks what they hold.
+    source's committed positions by key, ``first_start`` says that it has never committed any, and ``routed`` whether
+    any destination takes what it reads. ``state`` is what a processor held at the last commit. ``readings`` are the
+    agent's numbers about itself that its meter does not hold. ``secrets`` reads secret files and masks what they hold.
     """
 
     name: str
@@ -41,7 +42,9 @@ class Context(msgspec.Struct, frozen=True):
     labels: Mapping[str, str] = field(default_factory=dict)
     positions: Mapping[str, str] = field(default_factory=dict)
     first_start: bool = True
+    routed: bool = True
     state: bytes | None = None
+    readings: Callable[[], Awaitable[Readings]] | None = None
     secrets: Secrets = field(default_factory=Secrets)
 
 

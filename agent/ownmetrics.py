@@ -38,6 +38,19 @@ TABLE: Mapping[str, Declared] = {
     "telemetry_agent_lines_cut_total": Declared("counter", ("source",), "Lines longer than max_line_bytes, cut there."),
     "telemetry_agent_files_open": Declared("gauge", ("source",), "Files a source follows now."),
     "telemetry_agent_files_unreadable": Declared("gauge", ("source",), "Files and directories a source cannot read."),
+    "telemetry_agent_collector_success": Declared(
+        "gauge", ("source", "collector"), "Whether a collector's last call succeeded: 1 or 0."
+    ),
+    "telemetry_agent_collector_duration_seconds": Declared(
+        "gauge", ("source", "collector"), "Time a collector's last call took."
+    ),
+    "telemetry_agent_journal_restarts_total": Declared("counter", ("source",), "Times journalctl had to be started again."),
+    "telemetry_agent_journal_own_total": Declared(
+        "counter", ("source",), "Records of the agent's own unit in the journal, which are left out unread."
+    ),
+    "telemetry_agent_journal_labels_moved_total": Declared(
+        "counter", ("source",), "Records whose fields became metadata because max_label_sets was reached."
+    ),
     # process
     "telemetry_agent_process_duration_seconds": Declared(
         "histogram", ("processor",), "Time one batch took in one processor."
@@ -76,6 +89,7 @@ TABLE: Mapping[str, Declared] = {
         "counter", ("level",), "Own log lines by level, repeats that were not written included."
     ),
     "telemetry_agent_log_lost_total": Declared("counter", (), "Own log lines that standard error did not take."),
+    "telemetry_agent_log_files_lost_total": Declared("counter", ("file",), "Own log lines that a log file misses."),
 }
 
 READINGS: Mapping[str, Declared] = {

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 COLLECTORS: Final[dict[str, str]] = {
+    "host": "agent.collect.host_options",
+    "agent": "agent.collect.agent_options",
     "file": "agent.collect.file_options",
 }
 """Collector types by name: the module whose ``COMPONENT`` fulfils agent.contract.Source."""

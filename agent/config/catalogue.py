@@ -26,6 +26,9 @@ SINGLE: Mapping[str, tuple[str, str]] = {
 }
 """The sections that are one table of options each: the module and class of these."""
 
+UNNAMED: tuple[tuple[str, str], ...] = (("collect", "host"), ("collect", "agent"), ("process", "redact"))
+"""The components, by stage and type, that run where no table names them; processors among them run first."""
+
 SECTIONS = (*SINGLE, *STAGES)
 
 Registered: TypeAlias = "Mapping[str, str | Component[Any, Any]]"

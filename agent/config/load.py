@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from agent.config.catalogue import BUILT_IN, SINGLE, Catalogue
+from agent.config.catalogue import BUILT_IN, SINGLE, UNNAMED, Catalogue
 from agent.config.convert import convert
 from agent.config.environment import apply_environment
 from agent.config.expand import expand_table
@@ -30,9 +30,6 @@ from agent.spool.schema import SpoolOptions
 
 if TYPE_CHECKING:
     from agent.serve.options import ServeOptions
-
-REDACT = "redact"
-"""The processor that runs first where the configuration does not name it."""
 
 S = TypeVar("S", bound=Options)
 
@@ -76,7 +73,7 @@ class _Loading:
         self.faults: list[Fault] = []
 
     def config(self, files: tuple[Path, ...]) -> Config:
-        configured = [*self._unnamed_redact(), *self._components()]
+        configured = [*self._unnamed(), *self._components()]
         if self.complete:
             self.faults += route_faults(self.gathered)
         return Config(
@@ -105,14 +102,14 @@ class _Loading:
             if options is not None:
                 yield Configured(key[0], _name(key), key[1], component, options, self._given(table))
 
-    def _unnamed_redact(self) -> Iterator[Configured]:
-        named = any((stage, kind) == ("process", REDACT) for stage, kind, _ in self.gathered.components)
-        if named or REDACT not in self.gathered.catalogue.process:
-            return
-        written = Written(ENVIRONMENT)
-        component = self.gathered.known("process", REDACT, written, f"process.{REDACT}")
-        if component is not None:
-            yield Configured("process", REDACT, REDACT, component, component.options())
+    def _unnamed(self) -> Iterator[Configured]:
+        named = {(stage, kind) for stage, kind, _ in self.gathered.components}
+        for stage, kind in UNNAMED:
+            if (stage, kind) in named or kind not in self.gathered.catalogue.types(stage):
+                continue
+            component = self.gathered.known(stage, kind, Written(ENVIRONMENT), f"{stage}.{kind}")
+            if component is not None:
+                yield Configured(stage, kind, kind, component, component.options())
 
     def _read(self, table: Table, options: type[S]) -> S | None:
         self.faults += expand_table(table, self.environ, self.secrets)
@@ -132,8 +129,8 @@ def _serve_options() -> type[ServeOptions]:
 
 
 def _only_set_beside(key: Key, table: Table) -> bool:
-    """Whether it is a redact that no file names, and of which a variable sets an option: it runs first all the same."""
-    return key == ("process", REDACT, "") and bool(table.written.variable)
+    """Whether it runs without being named, and a variable sets an option of it: it runs first all the same."""
+    return key[:2] in UNNAMED and not key[2] and bool(table.written.variable)
 
 
 def _enabled(configured: list[Configured], stage: str) -> tuple[Configured, ...]:

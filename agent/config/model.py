@@ -60,6 +60,9 @@ class Config:
 
     def idle(self) -> str:
         """Why an agent with this configuration moves nothing, and what to add; empty where it moves something."""
-        if not self.export:
-            return "no destination is configured: what is read is passed over; add [export.loki] or [export.file]"
-        return "" if self.collect else "nothing is collected: add [collect.file] with paths"
+        if not self.collect:
+            return "nothing is collected: add [collect.file] with paths"
+        scraped = self.serve.enabled and all(each.component.signals == ("metrics",) for each in self.collect)
+        if self.export or scraped:
+            return ""
+        return "no destination is configured: what is read is passed over; add [export.loki] or [export.file]"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from agent.config.catalogue import UNNAMED
 from agent.config.faults import Fault, did_you_mean
 from agent.config.gather import Gathered, Key
 from agent.config.table import Table
@@ -14,7 +15,7 @@ _OPTION = "from"
 def route_faults(gathered: Gathered) -> Iterator[Fault]:
     """A fault for every entry of ``from`` that names nothing. What is disabled counts as configured."""
     collectors = _names(gathered.components, "collect")
-    processors = {f"process.{name}" for name in _names(gathered.components, "process") | {"redact"}}
+    processors = {f"process.{name}" for name in _names(gathered.components, "process")}
     for table in gathered.components.values():
         entries = table.values.get(_OPTION)
         if isinstance(entries, list) and _OPTION not in table.broken:
@@ -23,7 +24,7 @@ def route_faults(gathered: Gathered) -> Iterator[Fault]:
 
 def _names(components: Iterable[Key], stage: str) -> set[str]:
     """Every word that means components of ``stage``: their names and their types."""
-    names = set()
+    names = {kind for of, kind in UNNAMED if of == stage}
     for of, kind, name in components:
         if of == stage:
             names |= {kind, f"{kind}.{name}" if name else kind}

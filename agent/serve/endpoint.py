@@ -10,10 +10,11 @@ import asyncio
 import inspect
 import logging
 import zlib
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from agent.audit import Refusals
 from agent.errors import AgentError
 from agent.ownlogs import Repeating
 from agent.secrets import resolve
@@ -35,6 +36,8 @@ LINGERING_SECONDS: Final = 1.0
 SHUTDOWN_SECONDS: Final = 1.0
 LEAST_GZIP_BYTES: Final = 1024
 BACKLOG: Final = 1024
+REFUSED: Final = {401: "unauthorized", 404: "unknown_path", 405: "method_not_allowed"}
+"""What a refusal is called in the audit log."""
 SECURITY_HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
@@ -73,11 +76,12 @@ async def open_endpoint(
     from agent.http import Server
 
     context = _tls(options, environ or {})
-    answering = _Answering(with_aliases(routes), token, options, clock, meter)
+    refusals = Refusals(clock)
+    answering = _Answering(with_aliases(routes), token, options, clock, meter, refusals)
     server = Server(
         answering.answer,
         access_log=None,
-        logger=_Unreadable(meter, clock),
+        logger=_Unreadable(meter, clock, refusals),
         keepalive_timeout=options.idle_seconds,
         lingering_time=LINGERING_SECONDS,
     )
@@ -86,9 +90,11 @@ async def open_endpoint(
         if len(server.connections) < options.max_connections:
             return server()
         meter.add("telemetry_agent_serve_refused_total", labels=("too_many",))
+        refusals.note("too_many_connections")
         return _Closed()
 
     listening = await _listen(options, connection, context)
+    counting = asyncio.ensure_future(refusals.turn())
     try:
         sockets = (bound.getsockname() for bound in listening.sockets)
         yield Endpoint(tuple((name[0], name[1]) for name in sockets), "https" if context else "http")
@@ -97,12 +103,25 @@ async def open_endpoint(
         server.pre_shutdown()
         await server.shutdown(SHUTDOWN_SECONDS)
         await listening.wait_closed()
+        counting.cancel()
+        with suppress(asyncio.CancelledError):
+            await counting
+        refusals.flush()
 
 
 class _Answering:
     """Turns what aiohttp parsed into a Request, and a Response into what it sends."""
 
-    def __init__(self, routes: Routes, token: str | None, options: ServeOptions, clock: Clock, meter: Meter) -> None:
+    def __init__(
+        self,
+        routes: Routes,
+        token: str | None,
+        options: ServeOptions,
+        clock: Clock,
+        meter: Meter,
+        refusals: Refusals,
+    ) -> None:
+        self._refusals = refusals
         self._routes = routes
         self._token = token
         self._take_seconds = options.idle_seconds
@@ -120,7 +139,11 @@ class _Answering:
             dict(asked.query),
             {name.lower(): value for name, value in asked.headers.items()},
         )
-        response = refusal(request, self._routes, self._token) or await self._handled(request)
+        refused = refusal(request, self._routes, self._token)
+        if refused is not None:
+            asked_for = {"path": request.path[:100], "method": request.method[:20]}
+            self._refusals.note(REFUSED[refused.status], client=asked.remote, **asked_for)
+        response = refused or await self._handled(request)
         self._count(request, response, began)
         body, headers = _encoded(request, response)
         sent = http.Response(status=response.status, body=body, headers=headers)
@@ -175,8 +198,9 @@ class _Closed(asyncio.Protocol):
 class _Unreadable:
     """The logger given to aiohttp: what it would log, with a stack, for each thing that is no HTTP is counted."""
 
-    def __init__(self, meter: Meter, clock: Clock) -> None:
+    def __init__(self, meter: Meter, clock: Clock, refusals: Refusals) -> None:
         self._meter = meter
+        self._refusals = refusals
         self._failing = Repeating(log, clock.monotonic_seconds)
 
     def debug(self, message: str, *_: object, exc_info: object = None) -> None:
@@ -192,6 +216,7 @@ class _Unreadable:
         if not message.startswith("Error handling request"):
             return
         self._meter.add("telemetry_agent_serve_requests_total", labels=("other", "400"))
+        self._refusals.note("unreadable", kind=type(error).__name__)
         self._failing.failed(
             "unreadable", "something that is no HTTP request was refused", level=logging.INFO, kind=type(error).__name__
         )
@@ -199,7 +224,7 @@ class _Unreadable:
 
 def _encoded(request: Request, response: Response) -> tuple[bytes, dict[str, str]]:
     headers = {**SECURITY_HEADERS, **response.headers, "Content-Type": response.content_type}
-    if len(response.body) < LEAST_GZIP_BYTES:
+    if len(response.body) < LEAST_GZIP_BYTES or "Content-Encoding" in headers:
         return response.body, headers
     headers["Vary"] = "Accept-Encoding"
     if not accepts_gzip(request.headers.get("accept-encoding", "")):

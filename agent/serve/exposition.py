@@ -1,93 +1,154 @@
-"""This file renders the agent's own metrics as Prometheus text 0.0.4, by prometheus-client's renderer.
+"""This file answers /metrics and /metrics.json: what every source of metrics says now, and the agent's own numbers.
 
-The renderer is imported when somebody asks, and given a registry of its own: nothing is registered globally and
-nothing is counted twice. Names, kinds and help come from the tables of ``agent.ownmetrics`` alone.
-Source: prometheus/docs, "Exposition formats".
+Who asks while an answer is being made, or within SHARED_SECONDS of it, is given that one: a hundred scrapers a second
+cost as much as ten.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+import asyncio
+import logging
+import zlib
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
-from agent.ownmetrics import BUCKETS_SECONDS, READINGS, TABLE, Declared, Meter, Readings
-from agent.serve.routes import Handler, Request, Response
+import msgspec
+
+from agent.ownfamilies import own_families
+from agent.serve.routes import JSON, Request, Response, accepts_gzip
+from agent.wire.exposition import OPENMETRICS_TYPE, TEXT_TYPE, document, openmetrics, text
 
 if TYPE_CHECKING:
-    from prometheus_client.metrics_core import Metric
-
+    from agent.batch import Family
+    from agent.clock import Clock
+    from agent.ownmetrics import Meter, Readings
+    from agent.serve.routes import Handler, Routes
     from agent.worker import Worker
 
-CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+log = logging.getLogger("telemetry_agent.serve")
+
+SHARED_SECONDS: Final = 0.1
+VIEW_SECONDS: Final = 8.0
+"""How long one source may take to say what it reads now; the answer does without it then."""
+
+View = Callable[[], Awaitable[Sequence["Family"]]]
 
 
-def render(meter: Meter, readings: Readings) -> bytes:
-    """Every declared metric. A name in ``readings`` that is not declared, or labels that do not fit, raise."""
-    from prometheus_client.exposition import generate_latest
-    from prometheus_client.registry import CollectorRegistry
+@dataclass(frozen=True, slots=True)
+class Made:
+    """One answer as it is sent, plain and compressed, and when it was made."""
 
-    undeclared = readings.keys() - READINGS.keys()
-    if undeclared:
-        raise KeyError(f"not declared in READINGS: {', '.join(sorted(undeclared))}")
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Families(meter, readings))
-    return generate_latest(registry)
+    plain: Response
+    packed: Response
+    made_seconds: float
 
 
-def metrics_route(meter: Meter, read: Callable[[], Awaitable[Readings]], worker: Worker) -> Handler:
-    """The handler of /metrics. ``read`` gives the readings of this moment; ``worker`` renders, and imports, beside the
-    loop, so it should not be one that a dead disk may block."""
+class Exposition:
+    """What scrapers read. ``views`` gives the sources' own at the moment, ``read`` the readings; ``worker`` renders
+    beside the loop, so it should not be one that a dead disk may block."""
 
-    async def answer(_: Request) -> Response:
-        readings = await read()
-        return Response(200, await worker.run(render, meter, readings), CONTENT_TYPE)
-
-    return answer
-
-
-class _Families:
-    """A collector over plain numbers."""
-
-    def __init__(self, meter: Meter, readings: Readings) -> None:
+    def __init__(
+        self,
+        meter: Meter,
+        views: Callable[[], Sequence[View]],
+        read: Callable[[], Awaitable[Readings]],
+        worker: Worker,
+        clock: Clock,
+    ) -> None:
         self._meter = meter
-        self._readings = readings
+        self._views = views
+        self._read = read
+        self._worker = worker
+        self._clock = clock
+        self._latest: dict[str, Made] = {}
+        self._making: dict[str, asyncio.Future[Made]] = {}
 
-    def collect(self) -> Iterator[Metric]:
-        for name, declared in TABLE.items():
-            if declared.kind == "histogram":
-                yield _histogram(name, declared, self._meter)
-            else:
-                yield _numbers(name, declared, self._meter.numbers(name))
-        for name, declared in READINGS.items():
-            yield _numbers(name, declared, self._readings.get(name, {}))
+    def routes(self) -> Routes:
+        """Both paths of the endpoint."""
+        return {"/metrics": self._metrics, "/metrics.json": self._handler(JSON)}
+
+    async def _metrics(self, request: Request) -> Response:
+        wanted = OPENMETRICS_TYPE if wants_openmetrics(request.headers.get("accept", "")) else TEXT_TYPE
+        return await self._handler(wanted)(request)  # type: ignore[no-any-return, misc]  # a handler of ours is a coroutine
+
+    def _handler(self, kind: str) -> Handler:
+        async def answer(request: Request) -> Response:
+            made = self._latest.get(kind)
+            if made is None or not 0 <= self._clock.monotonic_seconds() - made.made_seconds < SHARED_SECONDS:
+                made = await self._shared(kind)
+            return made.packed if accepts_gzip(request.headers.get("accept-encoding", "")) else made.plain
+
+        return answer
+
+    async def _shared(self, kind: str) -> Made:
+        """Makes an answer, or waits for the one that is being made. Who asked first may go away meanwhile."""
+        making = self._making.get(kind)
+        if making is None:
+            making = self._making[kind] = asyncio.ensure_future(self._make(kind))
+            making.add_done_callback(lambda _: self._making.pop(kind))
+        return await asyncio.shield(making)
+
+    async def _make(self, kind: str) -> Made:
+        found = await asyncio.gather(*(_seen(view, self._clock) for view in self._views()))
+        readings = await self._read()
+        made = await self._worker.run(_rendered, kind, list(chain.from_iterable(found)), self._meter, readings)
+        made = replace(made, made_seconds=self._clock.monotonic_seconds())
+        self._latest[kind] = made
+        return made
 
 
-def _numbers(name: str, declared: Declared, series: Mapping[tuple[str, ...], float]) -> Metric:
-    from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
-
-    kind = CounterMetricFamily if declared.kind == "counter" else GaugeMetricFamily
-    family = kind(name, declared.help, labels=declared.labels)
-    for labels, value in sorted(series.items()):
-        family.add_metric(_labels(name, declared, labels), value)
-    return family
-
-
-def _histogram(name: str, declared: Declared, meter: Meter) -> Metric:
-    from prometheus_client.metrics_core import HistogramMetricFamily
-
-    family = HistogramMetricFamily(name, declared.help, labels=declared.labels)
-    bounds = [*map(str, BUCKETS_SECONDS), "+Inf"]
-    for labels, distribution in sorted(meter.distributions(name).items()):
-        total, buckets = 0, []
-        for bound, count in zip(bounds, distribution.counts, strict=True):
-            total += count
-            buckets.append((bound, total))
-        family.add_metric(_labels(name, declared, labels), buckets, distribution.sum_seconds)
-    return family
+def wants_openmetrics(accept: str) -> bool:
+    """Whether OpenMetrics is preferred to plain text (RFC 9110, section 12.5.1: the greater weight; the first of
+    equals, as Prometheus's own clients decide)."""
+    weights: dict[str, float] = {}
+    for part in accept.lower().split(","):
+        kind, *parameters = (piece.strip() for piece in part.split(";"))
+        weight = next((piece[2:] for piece in parameters if piece.startswith("q=")), "1")
+        try:
+            weights[kind] = max(weights.get(kind, 0.0), float(weight))
+        except ValueError:
+            continue
+    plain = max(weights.get("text/plain", 0.0), weights.get("text/*", 0.0))
+    asked = weights.get("application/openmetrics-text", 0.0)
+    return asked > 0 and asked >= plain
 
 
-def _labels(name: str, declared: Declared, labels: tuple[str, ...]) -> list[str]:
-    """Label values that can be encoded; the renderer escapes quotes, backslashes and line breaks."""
-    if len(labels) != len(declared.labels):
-        raise ValueError(f"{name}{{{','.join(declared.labels)}}} was given {labels!r}")
-    return [value if value.isascii() else value.encode("utf-8", "backslashreplace").decode() for value in labels]
+async def _seen(view: View, clock: Clock) -> Sequence[Family]:
+    """What a source says now; nothing where it fails or is late."""
+    seeing = asyncio.ensure_future(view())
+    late = asyncio.ensure_future(clock.sleep(VIEW_SECONDS))
+    try:
+        await asyncio.wait((seeing, late), return_when=asyncio.FIRST_COMPLETED)
+        return seeing.result() if seeing.done() else ()
+    except Exception as error:
+        log.debug("a source could not say what it reads now", exc_info=error)
+        return ()
+    finally:
+        late.cancel()
+        if not seeing.done():
+            seeing.cancel()
+        await asyncio.gather(late, seeing, return_exceptions=True)
+
+
+def _rendered(kind: str, families: list[Family], meter: Meter, readings: Readings) -> Made:
+    families = [*families, *own_families(meter, readings)]
+    body = RENDERERS[kind](families)
+    packer = zlib.compressobj(1, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
+    packed = packer.compress(body) + packer.flush()
+    headers = {"Vary": "Accept, Accept-Encoding"}
+    return Made(
+        Response(200, body, kind, headers), Response(200, packed, kind, {**headers, "Content-Encoding": "gzip"}), 0.0
+    )
+
+
+def _json(families: Sequence[Family]) -> bytes:
+    return msgspec.json.encode(document(families)) + b"\n"
+
+
+RENDERERS: Final[dict[str, Callable[[Sequence[Family]], bytes]]] = {
+    TEXT_TYPE: text,
+    OPENMETRICS_TYPE: openmetrics,
+    JSON: _json,
+}

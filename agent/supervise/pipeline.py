@@ -6,11 +6,12 @@ destinations  →  processors  →  sources
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 
+from agent.batch import Family
 from agent.clock import Clock
 from agent.config.model import Config, Configured
 from agent.contract import Context, Destination, Source
@@ -18,7 +19,7 @@ from agent.errors import AgentError, ConfigError
 from agent.export.drain import Drain
 from agent.host import Host
 from agent.options import ProcessorOptions
-from agent.ownmetrics import Meter
+from agent.ownmetrics import Meter, Readings
 from agent.process.chain import Chain, Link
 from agent.spool.spool import Spool
 from agent.supervise.intake import Intake, SourceState, run_source
@@ -45,6 +46,10 @@ class Pipeline:
     draining: list[asyncio.Task[None]] = field(default_factory=list)
     collecting: list[asyncio.Task[None]] = field(default_factory=list)
 
+    def views(self) -> list[Callable[[], Awaitable[Sequence[Family]]]]:
+        """What the open sources of metrics are asked for what they read now."""
+        return [view for state in self.sources if (view := getattr(state.source, "view", None)) is not None]
+
     async def source(self, name: str) -> Source | None:
         """The source of this name, once it is open. None where there is none, or it is not open in time."""
         if name not in self.source_names:
@@ -62,7 +67,17 @@ class Pipeline:
 class Contexts:
     """Makes what each component is given when it is opened."""
 
-    def __init__(self, config: Config, host: Host, clock: Clock, meter: Meter, spool: Spool) -> None:
+    def __init__(
+        self,
+        config: Config,
+        host: Host,
+        clock: Clock,
+        meter: Meter,
+        spool: Spool,
+        readings: Callable[[], Awaitable[Readings]] | None = None,
+    ) -> None:
+        self._readings = readings
+        self._route = router(config.export)
         self._config = config
         self._host = host
         self._clock = clock
@@ -81,6 +96,8 @@ class Contexts:
             labels=self._config.agent.labels,
             positions=positions,
             first_start=not positions,
+            routed=any(self._route((configured.name, signal)) for signal in configured.component.signals),
+            readings=self._readings,
             state=self._spool.state(configured.name) if holding else None,
             secrets=self._config.secrets,
         )
@@ -141,9 +158,16 @@ async def fresh_chain(config: Config, contexts: Contexts, clock: Clock) -> Async
         yield await open_chain(stack, config, contexts, clock, Meter(), fresh=True)
 
 
-def start_sources(pipeline: Pipeline, config: Config, host: Host, clock: Clock, meter: Meter) -> None:
-    """Starts taking in."""
-    contexts = Contexts(config, host, clock, meter, pipeline.spool)
+def start_sources(
+    pipeline: Pipeline,
+    config: Config,
+    host: Host,
+    clock: Clock,
+    meter: Meter,
+    readings: Callable[[], Awaitable[Readings]] | None = None,
+) -> None:
+    """Starts taking in. ``readings`` are the agent's numbers about itself that ``meter`` does not hold."""
+    contexts = Contexts(config, host, clock, meter, pipeline.spool, readings)
     for each in config.collect:
         state = SourceState(each.name, each.type)
         pipeline.sources.append(state)

@@ -11,8 +11,8 @@ import gc
 import logging
 import resource
 import sys
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,11 +26,11 @@ from agent.host import Host
 from agent.ownlogs import OwnLogs, open_logs
 from agent.ownmetrics import Meter
 from agent.secrets import Secrets
-from agent.serve.exposition import metrics_route
 from agent.serve.health import Health
 from agent.serve.routes import Request, Response, Routes, json_response
 from agent.spool.spool import Spool, open_spool
 from agent.supervise import instance
+from agent.supervise.audited import audited
 from agent.supervise.checks import checks
 from agent.supervise.commands import Command, commands
 from agent.supervise.control import serve_control
@@ -45,6 +45,8 @@ from agent.worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from agent.ownlogwriter import Writer
 
 log = logging.getLogger("telemetry_agent.supervise")
 
@@ -68,6 +70,11 @@ class Agent:
     meter: Meter
     logs: OwnLogs
     state: str = "starting"
+    loaded: Config | None = None
+    """The configuration that was read last, where that is another one than it runs with."""
+    stop_reason: str = ""
+    stop_failed: bool = False
+    log_files: Writer | None = None
 
 
 def run(config_path: Path, environ: dict[str, str]) -> int:
@@ -86,7 +93,24 @@ def run(config_path: Path, environ: dict[str, str]) -> int:
         instance.held(host.state_dir),
         notifying(environ) as notify,
     ):
-        return asyncio.run(_run(Agent(config_path, config, host, SystemClock(), meter, logs), notify))
+        agent = Agent(config_path, config, host, SystemClock(), meter, logs)
+        with _log_files(agent), audited(agent):
+            return asyncio.run(_run(agent, notify))
+
+
+@contextmanager
+def _log_files(agent: Agent) -> Iterator[None]:
+    """Writes the own log to files as well where that is configured; what does so is imported only there."""
+    options = agent.config.agent
+    if not options.log_files:
+        yield
+        return
+    from agent.ownlogfiles import log_directory
+    from agent.ownlogwriter import writing
+
+    directory = log_directory(options.log_dir, agent.host.environ)
+    with writing(agent.logs, directory, options, agent.host, agent.clock, agent.meter) as agent.log_files:
+        yield
 
 
 async def _run(agent: Agent, notify: Notify) -> int:
@@ -103,13 +127,13 @@ async def _run(agent: Agent, notify: Notify) -> int:
         progress = Progress(pipeline, agent.clock)
         worker = stack.enter_context(Worker("serve"))
         status = await _open_outside(agent, pipeline, progress, worker, stack, began_ns)
-        start_sources(pipeline, agent.config, agent.host, agent.clock, agent.meter)
+        start_sources(pipeline, agent.config, agent.host, agent.clock, agent.meter, status.readings)
         agent.state = "running"
         checking = asyncio.create_task(status.health.turn(), name="health")
         reloading = asyncio.create_task(
             reload_when(reload_wanted, agent, worker, partial(_nudge, pipeline)), name="reload"
         )
-        looking_on = [checking, reloading]
+        looking_on = [checking, reloading, *_noting(agent, status)]
         stack.push_async_callback(end, looking_on)
         await status.health.wait_for_first_round(FIRST_ROUND_SECONDS)
         log.info("running", extra={"context": {"config": [str(path) for path in agent.config.files]}})
@@ -122,13 +146,26 @@ async def _run(agent: Agent, notify: Notify) -> int:
         _mind([*pipeline.draining, *pipeline.collecting, spool.committing, *looking_on, telling, *tasks], stop)
         _settle_memory()
         reason = await stop.wait()
-        agent.state = "stopping"
+        agent.state, agent.stop_reason = "stopping", reason
         notify.stopping()
         log.info("stopping: %s", reason)
         await end([telling])
         await drain_out(pipeline)
     log.info("stopped")
+    agent.stop_failed = stop.failed
     return 1 if stop.failed else 0
+
+
+def _noting(agent: Agent, status: Status) -> list[asyncio.Task[None]]:
+    """The task that writes the performance log, where there is one."""
+    if agent.log_files is None:
+        return []
+    from agent.supervise.performance import Performance, note_performance
+
+    performance = Performance(agent.meter, agent.clock, agent.config.secrets.mask)
+    interval = agent.config.agent.log_performance_interval_seconds
+    noting = note_performance(performance, agent.clock, interval, status.readings_of_process.get, agent.log_files.take)
+    return [asyncio.create_task(noting, name="performance log")]
 
 
 def _warn_of(config: Config, document: Mapping[str, Any]) -> None:
@@ -209,14 +246,13 @@ def _token(agent: Agent) -> str | None:
 
 
 def _routes(status: Status, meter: Meter, worker: Worker) -> Routes:
+    from agent.serve.exposition import Exposition
+
     async def document(_request: Request) -> Response:
         return json_response(await status.document())
 
-    return {
-        "/metrics": metrics_route(meter, status.readings, worker),
-        "/status": document,
-        **status.health.routes(),
-    }
+    exposition = Exposition(meter, status.pipeline.views, status.readings, worker, status.clock)
+    return {**exposition.routes(), "/status": document, **status.health.routes()}
 
 
 def _masked(answers: Mapping[str, Command], secrets: Secrets) -> dict[str, Command]:

@@ -6,11 +6,12 @@ recognised by its bytes.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from agent.batch import Family, Kind
+from agent.batch import Family, Kind, Labels
 
 MOST_ROWS: Final = 65536
 """Rows a table remembers the bytes of; it starts anew beyond."""
@@ -19,9 +20,15 @@ _ESCAPES: Final = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 
 
 def series(name: str, labels: Iterable[tuple[str, str]] = ()) -> bytes:
-    """The series of ``name`` with ``labels``; what cannot be UTF-8 is replaced."""
-    pairs = ",".join(f'{label}="{value.translate(_ESCAPES)}"' for label, value in sorted(labels))
-    return (f"{name}{{{pairs}}}" if pairs else name).encode("utf-8", "replace")
+    """The series of ``name`` with ``labels``; an empty value is no label, what cannot be UTF-8 is spelt out."""
+    pairs = ",".join(f'{label}="{_escaped(value)}"' for label, value in sorted(labels) if value)
+    return (f"{name}{{{pairs}}}" if pairs else name).encode()
+
+
+def _escaped(value: str) -> str:
+    if not value.isascii():
+        value = value.encode("utf-8", "backslashreplace").decode()
+    return value.translate(_ESCAPES)
 
 
 def single(name: str, kind: Kind, text: str, value: float) -> Family:
@@ -81,3 +88,19 @@ def _family(metric: Metric, series_of_rows: tuple[bytes, ...], values: tuple[Any
         kept = [(name, value) for name, value in zip(series_of_rows, values, strict=True) if value is not None]
         series_of_rows, values = tuple(name for name, _ in kept), tuple(value for _, value in kept)
     return Family(metric.name, metric.kind, metric.help, series_of_rows, values)
+
+
+_LABEL: Final = re.compile(r'([^=,{]+)="((?:[^"\\]|\\.)*)"')
+_ESCAPED: Final = re.compile(r"\\(.)")
+
+
+def parse(text: bytes) -> tuple[str, Labels]:
+    """Name and labels of a series as ``series`` writes it."""
+    name, brace, pairs = text.decode("utf-8", "replace").partition("{")
+    if not brace:
+        return name, ()
+    return name, tuple((label, _ESCAPED.sub(_meant, value)) for label, value in _LABEL.findall(pairs))
+
+
+def _meant(escaped: re.Match[str]) -> str:
+    return "\n" if escaped[1] == "n" else escaped[1]

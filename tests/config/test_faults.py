@@ -102,9 +102,9 @@ FILES = {
     f'[collect.file.ngin]\n{PATHS}[process.drop]\nfrom = ["file", "file.nginx"]': "4:17: [process.drop] from[1]: "
     "\"file.nginx\" is not a configured collector; did you mean 'file.ngin'?",
     f'[collect.file]\n{PATHS}[export.console]\nfrom = ["zzz"]': "4:9: [export.console] from[0]: "
-    '"zzz" is not a configured collector; there are file',
+    '"zzz" is not a configured collector; there are agent, file, host',
     '[export.console]\nfrom = ["file"]': '2:9: [export.console] from[0]: "file" is not a configured collector; '
-    "none is configured",
+    "there are agent, host",
     '[export.console]\nfrom = ["process.reduct"]': "2:9: [export.console] from[0]: "
     "\"process.reduct\" is not a configured processor; did you mean 'process.redact'?",
     "[export.console]\nfrom = []": "2:8: [export.console] from: names no collector; "
