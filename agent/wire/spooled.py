@@ -6,6 +6,9 @@
     │         │                │            │                  │ or entries as Loki takes them │
     └─────────┴────────────────┴────────────┴──────────────────┴───────────────────────────────┘
 
+    body of logs       records, each with its separator · times i64 × count · severities u8 × count
+    body of metrics    series, a line feed between them · values f64 × count · families, MessagePack
+
 The LZ4 block starts with its uncompressed length (u32 LE), as LZ4's own tools write it. A header whose
 ``entry_bytes`` is not 0 says that the body is snappy elements of agent.wire.entries instead. The CRC is there because
 SQLite does not checksum pages; it begins with the id of the row (i64 LE, 0 outside of the batch table), so that a
@@ -17,6 +20,7 @@ from __future__ import annotations
 import struct
 import zlib
 from array import array
+from typing import TypeAlias
 
 import cramjam
 import msgspec
@@ -49,10 +53,14 @@ class Header(msgspec.Struct, array_like=True, frozen=True):
     metadata: tuple[tuple[int, Labels], ...] = ()
     families: tuple[tuple[str, str, str], ...] = ()
     entry_bytes: int = 0
+    families_bytes: int = 0
 
+
+Families: TypeAlias = tuple[tuple[str, str, str], ...]
 
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(Header)
+_FAMILIES = msgspec.msgpack.Decoder(Families)
 
 
 def to_keep(batch: Batch, as_entries: bool) -> Sendable:
@@ -163,6 +171,7 @@ def _entries_header(entries: Entries, route: int) -> Header:
 
 def _metrics(batch: Metrics, route: int) -> tuple[Header, bytes]:
     series = b"\n".join(batch.series)
+    families = _ENCODER.encode(batch.families) if batch.families else b""
     return Header(
         "metrics",
         route,
@@ -172,8 +181,8 @@ def _metrics(batch: Metrics, route: int) -> tuple[Header, bytes]:
         batch.first_time_ns,
         _placed(batch.origin),
         block_bytes=len(series),
-        families=batch.families,
-    ), series + batch.values.tobytes()
+        families_bytes=len(families),
+    ), b"".join((series, batch.values.tobytes(), families))
 
 
 def _placed(origin: Origin | None) -> tuple[str, int, int] | None:
@@ -202,12 +211,13 @@ def _to_logs(header: Header, body: bytes, origin: Origin | None) -> Logs:
 
 def _to_metrics(header: Header, body: bytes, origin: Origin | None) -> Metrics:
     at = header.block_bytes
+    end = at + 8 * header.count
     return Metrics(
         source=header.source,
         labels=header.labels,
         series=tuple(body[:at].split(b"\n")) if header.count else (),
-        values=array("d", body[at:]),
-        families=header.families,
+        values=array("d", body[at:end]),
+        families=_FAMILIES.decode(body[end:]) if header.families_bytes else header.families,
         first_time_ns=header.first_time_ns,
         origin=origin,
     )
