@@ -16,7 +16,7 @@ AgentError
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from agent.batch import Batch
@@ -85,15 +85,25 @@ class Reject(Refusal):
     """The destination will never take these records, or some of them.
 
     ``poison`` finds the refused records where the answer named them. ``blames_records`` is True when the
-    answer found fault with the records themselves, and not with how or where they were sent.
+    answer found fault with the records themselves, and not with how or where they were sent. ``reach`` is what the
+    answer is known to be about: some ``record`` of the request, so that what is refused is looked for in smaller ones;
+    every record of a ``batch`` that was sent alone, as when it is about the one time they share; or all of the
+    ``request``, no part of which is sent again.
     """
 
     def __init__(
-        self, reason: str, detail: str = "", *, poison: Poison | None = None, blames_records: bool = False
+        self,
+        reason: str,
+        detail: str = "",
+        *,
+        poison: Poison | None = None,
+        blames_records: bool = False,
+        reach: Literal["record", "batch", "request"] = "record",
     ) -> None:
         super().__init__(reason, detail)
         self.poison = poison
         self.blames_records = blames_records
+        self.reach = reach
 
 
 class Hold(Refusal):

@@ -6,6 +6,7 @@ from typing import Final
 
 DESTINATIONS: Final[dict[str, str]] = {
     "loki": "agent.export.loki_options",
+    "remote_write": "agent.export.remote_write_options",
     "file": "agent.export.file_options",
     "console": "agent.export.console_options",
 }

@@ -3,7 +3,8 @@
 accepted            → delivered, except what the receipt names
 TooLarge            → in halves; one record too large alone is rejected
 Reject with poison  → the named records are rejected, the rest is sent again
-Reject without      → in halves, until what is refused stands alone; that is rejected
+Reject without      → in halves, until what is refused stands alone; that is rejected. An answer that is about a whole
+                      batch or request (its reach) rejects that at once
 Fault, time and     → as Reject without: one record that breaks a destination's code must not stop its lane for ever
 time again
 Retry, Hold         → raised: nothing of the unit is decided yet, and all of it will be sent again
@@ -119,6 +120,10 @@ class Delivery:
             return [clean]
         if not refusal.blames_records:
             self._hold_if_all_are_refused(refusal)
+        if refusal.reach == "request" or (refusal.reach == "batch" and len(pieces) == 1):
+            for piece in pieces:
+                self._refuse(piece.place, piece.batch, refusal)
+            return []
         return self._halves(pieces, refusal)
 
     def _hold_if_all_are_refused(self, refusal: Refusal) -> None:

@@ -1,0 +1,132 @@
+"""This file sends metrics by Prometheus remote_write 1.0: to Prometheus, Mimir, Grafana Cloud and what is like them.
+
+One request carries the batches of one call, oldest first, and a lane has one request under way: so the samples of a
+series arrive in the order of their times, as the protocol demands. The request is encoded and compressed on a thread
+of its own; what the answer means is in remote_write_answers.py.
+
+What type families are of, and their help texts, go in requests of their own, as Prometheus sends them: a server that
+will not have them (some take only samples) must not refuse samples for it. They go before the samples that they
+belong to; a request that fails is not repeated before the interval is over.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import asynccontextmanager
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Final
+
+from agent.batch import Metrics
+from agent.contract import Receipt, Rejection
+from agent.errors import Refusal, Reject, TooLarge
+from agent.export.remote_write_answers import refusal_of
+from agent.ownlogs import Repeating
+from agent.wire.remotewrite import RemoteWrite1
+from agent.worker import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+
+    from agent.batch import Batch, Labels
+    from agent.contract import Context, Destination
+    from agent.export.remote_write_options import RemoteWriteOptions
+    from agent.export.session import Session
+
+log = logging.getLogger("telemetry_agent.remote_write")
+
+MOST_FAMILIES: Final = 10_000
+"""Families whose type and help are remembered and sent."""
+
+INVALID: Final = "invalid_series"
+
+
+class RemoteWrite:
+    """The destination; see agent.contract.Destination."""
+
+    def __init__(self, options: RemoteWriteOptions, ctx: Context, session: Session, worker: Worker) -> None:
+        self._ctx = ctx
+        self._session = session
+        self._worker = worker
+        self._url = options.url
+        self._encoder = RemoteWrite1()
+        self._headers = self._encoder.headers | ({"X-Scope-OrgID": options.tenant} if options.tenant else {})
+        self._families = Families(options.metadata_interval_seconds) if options.metadata else None
+        self._troubles = Repeating(log, ctx.clock.monotonic_seconds)
+
+    async def send(self, batches: Sequence[Batch]) -> Receipt:
+        """Sends ``batches`` in one request. Returns once the server has taken them, or raises what else it answered.
+
+        Samples that the protocol has no form for are left out and are in the receipt as rejected.
+        """
+        metrics = [batch for batch in batches if isinstance(batch, Metrics)]
+        if self._families is not None:
+            await self._send_metadata(self._families, metrics)
+        encoded = await self._worker.run(self._encoder.encode, metrics)
+        if not encoded.samples:
+            raise Reject(INVALID, encoded.why, blames_records=True, reach="request")
+        refusal = await self._post(encoded.body)
+        if refusal is not None:
+            raise refusal
+        return Receipt((Rejection(INVALID, encoded.refused, encoded.why),) if encoded.refused else ())
+
+    async def _send_metadata(self, families: Families, batches: Sequence[Metrics]) -> None:
+        """Sends what is due of it. What a server makes of it is said and nothing more; where nobody answers, nobody
+        would answer the samples either, and that is raised."""
+        due = families.due(batches, self._ctx.clock.monotonic_seconds())
+        if not due:
+            return
+        refusal = await self._post(await self._worker.run(self._encoder.encode_metadata, due))
+        if refusal is None:
+            self._troubles.recovered(f"{self._ctx.name}: types and help texts are taken")
+        elif isinstance(refusal, (Reject, TooLarge)):
+            self._troubles.failed(
+                refusal.reason, f"{self._ctx.name}: types and help texts are not taken, samples go on: {refusal}"
+            )
+
+    async def _post(self, body: Sequence[bytes]) -> Refusal | None:
+        """What the answer means, None where it was taken. Raises Retry or Hold where there is none."""
+        answer = await self._session.post(self._url, body, self._headers)
+        return refusal_of(answer, self._ctx.clock.wall_ns())
+
+
+class Families:
+    """What is known of metric families, by name: type and help; which of it is new, and when all of it is due again."""
+
+    def __init__(self, interval_seconds: float) -> None:
+        self._interval_seconds = interval_seconds
+        self._next_seconds = float("-inf")
+        self._told: dict[str, tuple[str, str]] = {}
+        self._seen: dict[tuple[str, Labels], tuple[tuple[str, str, str], ...]] = {}
+
+    def due(self, batches: Sequence[Metrics], now_seconds: float) -> Mapping[str, tuple[str, str]]:
+        """What was never said of the families of ``batches``; once it is time, all that was seen since the last time.
+
+        What is returned counts as said: where it could not be, it is due again with all the rest.
+        """
+        new: dict[str, tuple[str, str]] = {}
+        for batch in batches:
+            key = batch.source, batch.labels
+            if batch.families and batch.families != self._seen.get(key):
+                self._seen[key] = batch.families
+                new |= {name: (kind, text) for name, kind, text in batch.families}
+        if now_seconds >= self._next_seconds and self._seen:
+            self._next_seconds = now_seconds + self._interval_seconds
+            all_seen = chain.from_iterable(self._seen.values())
+            self._told = {name: (kind, text) for name, kind, text in islice(all_seen, MOST_FAMILIES)}
+            self._seen.clear()
+            return self._told
+        room = MOST_FAMILIES - len(self._told)
+        due = {name: told for name, told in new.items() if self._told.get(name) != told}
+        due = dict(islice(due.items(), max(room, 0)))
+        self._told |= due
+        return due
+
+
+@asynccontextmanager
+async def open_remote_write(options: RemoteWriteOptions, ctx: Context) -> AsyncIterator[Destination]:
+    """The destination, connected at its first request."""
+    from agent.export.session import open_session
+
+    async with open_session(options, ctx) as session:
+        with Worker(f"{ctx.name}-encode") as worker:
+            yield RemoteWrite(options, ctx, session, worker)
