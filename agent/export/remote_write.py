@@ -1,8 +1,9 @@
 """This file sends metrics by Prometheus remote_write 1.0: to Prometheus, Mimir, Grafana Cloud and what is like them.
 
 One request carries the batches of one call, oldest first, and a lane has one request under way: so the samples of a
-series arrive in the order of their times, as the protocol demands. The request is encoded and compressed on a thread
-of its own; what the answer means is in remote_write_answers.py.
+series arrive in the order of their times, as the protocol demands. After the clock was set back they would not, and
+Prometheus answers 204 to such a request and stores a part of it; so it is not sent, but looked through in smaller ones.
+The request is encoded and compressed on a thread of its own; what the answer means is in remote_write_answers.py.
 
 What type families are of, and their help texts, go in requests of their own, as Prometheus sends them: a server that
 will not have them (some take only samples) must not refuse samples for it. They go before the samples that they
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import asynccontextmanager
-from itertools import chain, islice
+from itertools import chain, islice, pairwise
 from typing import TYPE_CHECKING, Final
 
 from agent.batch import Metrics
@@ -59,6 +60,8 @@ class RemoteWrite:
         Samples that the protocol has no form for are left out and are in the receipt as rejected.
         """
         metrics = [batch for batch in batches if isinstance(batch, Metrics)]
+        if any(later.first_time_ns < earlier.first_time_ns for earlier, later in pairwise(metrics)):
+            raise Reject("out_of_order", "not sent: times go back within the request", blames_records=True)
         if self._families is not None:
             await self._send_metadata(self._families, metrics)
         encoded = await self._worker.run(self._encoder.encode, metrics)

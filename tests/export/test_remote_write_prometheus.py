@@ -1,0 +1,306 @@
+"""A real Prometheus has exactly what was sent, through repeats, restarts, refusals and an hour of outage."""
+
+from __future__ import annotations
+
+import math
+import time
+from array import array
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.batch import Metrics
+from agent.clock import SystemClock
+from agent.contract import Flow
+from agent.export.drain import Drain
+from agent.export.remote_write_options import COMPONENT, RemoteWriteOptions
+from agent.host import Host
+from agent.ownmetrics import Meter
+from agent.spool.bounds import LaneBound
+from agent.spool.records import Taken
+from agent.spool.recount import recount
+from agent.spool.schema import SpoolOptions
+from agent.spool.spool import Spool, open_spool
+from agent.supervise.lanes import LaneQueue
+from tests.export.lane_fakes import no_healing
+from tests.fakes import context
+from tests.peers.prometheus import Prometheus, needs_prometheus, prometheus, relayed
+
+pytestmark = needs_prometheus
+
+LANE = "remote_write/metrics"
+FLOW: Flow = ("host", "metrics")
+CYCLE_SECONDS = 15
+LABELS = (("env", "prod"), ("instance", "testhost"))
+STALE = bytes.fromhex("020000000000f07f")
+
+
+def now_seconds() -> int:
+    """The present, on a whole cycle."""
+    return int(time.time()) // CYCLE_SECONDS * CYCLE_SECONDS
+
+
+def cycle(at_seconds: float, *series: bytes, values: Sequence[float] | None = None) -> Metrics:
+    """One cycle; the value of series i is the time plus i where none is given."""
+    numbers = array("d", values if values is not None else [at_seconds + i for i in range(len(series))])
+    return Metrics("host", LABELS, series, numbers, first_time_ns=round(at_seconds * 1000) * 1_000_000)
+
+
+def named(series: bytes) -> tuple[tuple[str, str], ...]:
+    """The labels under which Prometheus has ``m{i="1"}``."""
+    name, _, rest = series.decode().partition("{")
+    pairs = [tuple(pair.split("=")) for pair in rest.rstrip("}").split(",") if pair]
+    return tuple(sorted([("__name__", name), *LABELS, *((k, v.strip('"')) for k, v in pairs)]))
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Prometheus]:
+    folder = tmp_path / "prometheus"
+    folder.mkdir()
+    with prometheus(folder) as running:
+        yield running
+
+
+@dataclass
+class Shipping:
+    """A spool of metrics and the destination they go to."""
+
+    spool: Spool
+    destination: Any
+    meter: Meter
+
+    async def put(self, *batches: Metrics) -> None:
+        """Commits batches as read."""
+        for batch in batches:
+            self.spool.put(Taken((batch,), Counter({FLOW: batch.count}), Counter(), (), {}))
+        await self.spool.flush()
+
+    async def ship(self, *, careful: bool = True) -> Drain:
+        """Sends what there is, once, as a lane does that was just started, and commits what became of it."""
+        queue = LaneQueue(self.spool, LANE, takes_entries=False)
+        drain = Drain(LANE, queue, self.destination, SystemClock(), self.meter, no_healing)
+        drain.last_try = True
+        if not careful:
+            drain._careful_until = 0
+        await drain.run()
+        await self.spool.flush()
+        return drain
+
+    async def counts(self) -> dict[str, int]:
+        """The ledger, counted again from the rows; it must hold."""
+        found = await self.spool.operate(lambda store: recount(store.connection))
+        assert found.holds
+        totals: Counter[str] = Counter()
+        for (_, _, outcome, reason), records in self.spool.store.ledger.items():
+            totals[f"{outcome} {reason}".strip()] += records
+        assert totals["read"] == sum(records for key, records in totals.items() if key != "read") + await self.waiting()
+        return {key: records for key, records in totals.items() if records}
+
+    async def waiting(self) -> int:
+        cursor = self.spool.cursor(LANE)
+        return int(
+            await self.spool.operate(
+                lambda store: store.connection.execute(
+                    "SELECT coalesce(sum(records), 0) FROM batch WHERE id > ?", (cursor,)
+                ).fetchone()[0]
+            )
+        )
+
+    def requests(self, outcome: str) -> float:
+        return self.meter.value("telemetry_agent_export_requests_total", (LANE, outcome))
+
+
+@asynccontextmanager
+async def shipping(tmp_path: Path, url: str, **options: Any) -> AsyncIterator[Shipping]:
+    meter = Meter()
+    host = Host(tmp_path / "state", tmp_path / "run", environ={})
+    given = RemoteWriteOptions(url=url, **options)
+    ctx = context(tmp_path, "remote_write", clock=SystemClock(), meter=meter)
+    async with open_spool(host, SpoolOptions(reserve_bytes=0), SystemClock(), meter) as spool:
+        await spool.configure({LANE: LaneBound()}, lambda flow: [LANE])
+        async with COMPONENT.open(given, ctx) as destination:
+            yield Shipping(spool, destination, meter)
+
+
+async def test_samples_are_stored_as_they_were_sent(server: Prometheus, tmp_path: Path) -> None:
+    at = now_seconds() - 60 + 0.123
+    odd = b'odd{text="quote \\" backslash \\\\ newline \\n \xc3\xbc",empty="",env="own"}'
+    values = [0.1, -0.0, math.inf, -math.inf, math.nan, 5e-324]
+    plain = [b'm{i="%d"}' % i for i in range(len(values))]
+    async with shipping(tmp_path, server.write_url) as lane:
+        await lane.put(cycle(at, odd, *plain, values=[1.5, *values]))
+        await lane.ship()
+        assert await lane.counts() == {"read": 7, "delivered": 7}
+    stored = server.samples('{__name__=~".+"}', at + 1)
+    text = 'quote " backslash \\ newline \n ü'
+    assert stored[(("__name__", "odd"), ("env", "own"), ("instance", "testhost"), ("text", text))] == [(at, "1.5")]
+    assert [stored[named(series)] for series in plain] == [
+        [(at, value)] for value in ("0.1", "-0", "+Inf", "-Inf", "NaN", "5e-324")
+    ]
+    assert len(stored) == 7
+
+
+async def test_types_and_help_texts_are_taken_without_a_word(server: Prometheus, tmp_path: Path) -> None:
+    batch = Metrics("host", LABELS, (b"up",), array("d", [1.0]), (("up", "gauge", "Whether it is."),))
+    async with shipping(tmp_path, server.write_url) as lane:
+        await lane.put(batch)
+        await lane.ship()
+        assert await lane.counts() == {"read": 1, "delivered": 1}
+    assert server.ask("metadata") == {}, "this version shows what it scraped itself, and drops what it is sent"
+
+
+async def test_an_hour_of_outage_is_caught_up_in_order_and_every_sample_is_there_once(
+    server: Prometheus, tmp_path: Path
+) -> None:
+    series = [b'm{i="%d"}' % i for i in range(40)]
+    end = now_seconds()
+    times = [end - CYCLE_SECONDS * back for back in range(240, 0, -1)]
+    for careful in (True, False):
+        folder = tmp_path / f"{careful}"
+        async with shipping(folder, server.write_url) as lane:
+            source = [s.replace(b"m{", b"a{" if careful else b"b{") for s in series]
+            await lane.put(*(cycle(at, *source) for at in times))
+            await lane.ship(careful=careful)
+            assert await lane.counts() == {"read": 9600, "delivered": 9600}
+            assert lane.requests("accepted") == 240 if careful else lane.requests("accepted") < 10
+        stored = server.samples('{__name__="a"}' if careful else '{__name__="b"}', end)
+        assert stored == {named(each): [(float(at), str(at + i)) for at in times] for i, each in enumerate(source)}
+
+
+async def test_a_repeat_after_an_answer_that_was_lost_is_refused_alone_and_everything_else_is_in(
+    server: Prometheus, tmp_path: Path
+) -> None:
+    """Five cycles in one request arrive and are not acknowledged; they are sent again, with newer ones behind them."""
+    series = [b'm{i="%d"}' % i for i in range(8)]
+    end = now_seconds()
+    times = [end - CYCLE_SECONDS * back for back in range(9, 0, -1)]
+    async with relayed(server.port) as relay, shipping(tmp_path, relay.write_url) as lane:
+        await lane.put(*(cycle(at, *series) for at in times[:5]))
+        relay.losing = 1
+        drain = await lane.ship(careful=False)
+        assert drain.state.last_error is not None
+        assert "connection_lost" in drain.state.last_error
+        assert await lane.counts() == {"read": 40}
+        await lane.put(*(cycle(at, *series) for at in times[5:]))
+        await lane.ship()
+        counts = await lane.counts()
+    assert counts == {"read": 72, "delivered": 40, "rejected out_of_order": 32}, "the last repeat is taken as it is"
+    stored = server.samples("m", end)
+    assert stored == {named(each): [(float(at), str(at + i)) for at in times] for i, each in enumerate(series)}
+
+
+async def test_a_lane_sends_batch_by_batch_after_an_answer_it_did_not_see(server: Prometheus, tmp_path: Path) -> None:
+    """The same drain goes on: what may have arrived is not mixed with what is newer."""
+    series = [b"a", b"b"]
+    end = now_seconds()
+    times = [end - CYCLE_SECONDS * back for back in range(6, 0, -1)]
+    async with relayed(server.port) as relay, shipping(tmp_path, relay.write_url) as lane:
+        queue = LaneQueue(lane.spool, LANE, takes_entries=False)
+        drain = Drain(LANE, queue, lane.destination, SystemClock(), lane.meter, no_healing)
+        drain.last_try, drain._careful_until = True, 0
+        await lane.put(cycle(times[0], *series))
+        relay.losing = 1
+        await drain.run()
+        await lane.put(*(cycle(at, *series) for at in times[1:]))
+        await drain.run()
+        await lane.spool.flush()
+        assert relay.statuses == [204, 204, 204], "the repeat alone, then all that is newer in one"
+        assert await lane.counts() == {"read": 12, "delivered": 12}
+    stored = server.samples('{__name__=~"a|b"}', end)
+    assert stored == {named(each): [(float(at), str(at + i)) for at in times] for i, each in enumerate(series)}
+
+
+@pytest.mark.parametrize("ending", ["stop", "kill"])
+async def test_its_own_restart_loses_nothing(server: Prometheus, tmp_path: Path, ending: str) -> None:
+    series = [b"a", b"b"]
+    end = now_seconds()
+    times = [end - CYCLE_SECONDS * back for back in range(4, 0, -1)]
+    async with shipping(tmp_path, server.write_url) as lane:
+        await lane.put(cycle(times[0], *series), cycle(times[1], *series))
+        await lane.ship()
+        (server.stop if ending == "stop" else server.kill)()
+        await lane.put(cycle(times[2], *series))
+        drain = await lane.ship()
+        assert drain.state.last_error is not None
+        assert "unreachable" in drain.state.last_error
+        server.start()
+        await lane.put(cycle(times[3], *series))
+        await lane.ship()
+        assert await lane.counts() == {"read": 8, "delivered": 8}
+    stored = server.samples('{__name__=~"a|b"}', end)
+    assert stored == {named(each): [(float(at), str(at + i)) for at in times] for i, each in enumerate(series)}
+
+
+async def test_cycles_too_old_for_it_are_refused_alone_and_counted(server: Prometheus, tmp_path: Path) -> None:
+    """It takes nothing older than an hour before the newest sample it has of anybody."""
+    series = [b'm{i="%d"}' % i for i in range(100)]
+    end = now_seconds()
+    ages = (5400, 5000, 4000, 3000, 15)
+    async with shipping(tmp_path, server.write_url) as lane:
+        await lane.put(cycle(end, b"somebody_else"))
+        await lane.ship()
+        await lane.put(*(cycle(end - age, *series) for age in ages))
+        await lane.ship(careful=False)
+        counts = await lane.counts()
+        assert counts == {"read": 501, "delivered": 201, "rejected out_of_bounds": 300}
+        assert lane.requests("rejected") <= 6, "one request proves it of every sample of a time"
+    stored = server.samples("m", end)
+    assert stored == {
+        named(each): [(float(end - age), str(end - age + i)) for age in ages[3:]] for i, each in enumerate(series)
+    }
+
+
+async def test_of_a_batch_that_repeats_part_of_what_is_stored_the_rest_gets_in(
+    server: Prometheus, tmp_path: Path
+) -> None:
+    series = [b'm{i="%d"}' % i for i in range(50)]
+    end = now_seconds()
+    async with shipping(tmp_path, server.write_url) as lane:
+        for batch in (cycle(end - 30, series[20], values=[7.0]), cycle(end - 15, series[3]), cycle(end - 30, *series)):
+            await lane.put(batch)
+            await lane.ship()
+        assert await lane.counts() == {
+            "read": 52,
+            "delivered": 50,
+            "rejected out_of_order": 1,
+            "rejected duplicate": 1,
+        }
+    stored = server.samples("m", end)
+    assert len(stored) == 50
+    assert stored[named(series[20])] == [(end - 30.0, "7")], "another value for the same time is a duplicate"
+    assert stored[named(series[3])] == [(end - 15.0, str(end - 15))]
+
+
+async def test_after_the_clock_was_set_back_what_is_refused_is_counted_and_never_passes_for_delivered(
+    server: Prometheus, tmp_path: Path
+) -> None:
+    """In one request it would take the later sample, drop the earlier one that comes behind it, and answer 204."""
+    end = now_seconds()
+    async with shipping(tmp_path, server.write_url) as lane:
+        await lane.put(cycle(end - 60, b"a"), cycle(end, b"a"), cycle(end - 30, b"a", b"b"), cycle(end - 15, b"b"))
+        await lane.ship(careful=False)
+        assert await lane.counts() == {"read": 5, "delivered": 4, "rejected out_of_order": 1}
+    stored = server.samples('{__name__=~"a|b"}', end + 1)
+    assert [at - end for at, _ in stored[named(b"a")]] == [-60, 0]
+    assert [at - end for at, _ in stored[named(b"b")]] == [-30, -15]
+
+
+async def test_a_series_that_ended_is_gone_at_once_and_its_past_is_not(server: Prometheus, tmp_path: Path) -> None:
+    end = now_seconds()
+    last = cycle(end - 15, b"stays", b"goes")
+    values = array("d", [1.0])
+    values.frombytes(STALE)
+    async with shipping(tmp_path, server.write_url) as lane:
+        await lane.put(last, Metrics("host", LABELS, (b"stays", b"goes"), values, first_time_ns=end * 1_000_000_000))
+        await lane.ship()
+    assert {dict(labels)["__name__"] for labels in server.instant('{__name__=~"stays|goes"}', end - 1)} == {
+        "stays",
+        "goes",
+    }
+    assert {dict(labels)["__name__"] for labels in server.instant('{__name__=~"stays|goes"}', end)} == {"stays"}
+    assert server.samples("goes", end) == {named(b"goes"): [(end - 15.0, str(end - 14))]}
