@@ -19,7 +19,7 @@ import subprocess
 import urllib.parse
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ import pytest
 PROGRAM = shutil.which("prometheus")
 needs_prometheus = pytest.mark.skipif(PROGRAM is None, reason="prometheus is not installed: apt install prometheus")
 WITHIN_SECONDS = 60
+LOOK_SECONDS = 0.02
 READY = b"Server is ready to receive web requests"
 
 Labels = tuple[tuple[str, str], ...]
@@ -54,32 +55,34 @@ class Prometheus:
     def start(self) -> None:
         """Starts it on the storage that is there."""
         assert PROGRAM is not None
-        self._process = subprocess.Popen(
-            [
-                PROGRAM,
-                f"--config.file={self._folder}/prometheus.yml",
-                f"--storage.tsdb.path={self._folder}/data",
-                f"--web.listen-address=127.0.0.1:{self.port}",
-                "--web.enable-remote-write-receiver",
-                *self._arguments,
-            ],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        )
-        said = []
-        assert self._process.stderr is not None
-        for line in self._process.stderr:
-            said.append(line)
-            if READY in line:
+        log = self._folder / "prometheus.log"
+        with log.open("wb") as said:
+            self._process = subprocess.Popen(
+                [
+                    PROGRAM,
+                    f"--config.file={self._folder}/prometheus.yml",
+                    f"--storage.tsdb.path={self._folder}/data",
+                    f"--web.listen-address=127.0.0.1:{self.port}",
+                    "--web.enable-remote-write-receiver",
+                    *self._arguments,
+                ],
+                stdout=said,
+                stderr=said,
+            )
+        for _ in range(int(WITHIN_SECONDS / LOOK_SECONDS)):
+            if READY in log.read_bytes():
                 return
-        raise AssertionError(f"it did not start: {b''.join(said[-5:]).decode()}")
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(LOOK_SECONDS)
+                break
+        raise AssertionError(f"it did not start: {log.read_text()[-1000:]}")
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
         """Ends it in good order."""
         process, self._process = self._process, None
         if process is not None:
             process.send_signal(number)
-            process.communicate(timeout=WITHIN_SECONDS)
+            process.wait(WITHIN_SECONDS)
 
     def kill(self) -> None:
         """Ends it without a chance to put anything in order."""
