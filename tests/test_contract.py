@@ -26,6 +26,7 @@ from agent.options import ComponentOptions, DestinationOptions, ProcessorOptions
 from agent.ownmetrics import TABLE, Meter
 from agent.process import PROCESSORS
 from agent.process.chain import Chain, Link
+from tests.collect.fake_journal import FakeJournal
 from tests.fakes import context
 from tests.spool_contents import logs
 
@@ -43,6 +44,7 @@ RESUMING = [name for name in SOURCES if name not in POLLED]
 
 ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
     "collect.file": {"paths": ("{tmp}/logs/*.log",), "start_at": "beginning"},
+    "collect.journal": {"journalctl": "{tmp}/journal/journalctl", "start_at": "beginning"},
     "export.loki": {"url": "{dead}", "timeout_seconds": 2.0},
     "export.file": {"path": "{tmp}/absent/out.jsonl"},
     "process.drop": {"contains": ("drop me",), "metrics": ("dropped_.*",)},
@@ -52,6 +54,7 @@ ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
 
 READABLE: Mapping[str, Any] = {
     "collect.file": lambda tmp, word: _append(tmp / "logs" / "a.log", f"{word} one\n{word} two\n"),
+    "collect.journal": lambda tmp, word: FakeJournal(tmp / "journal").write(f"{word} one", f"{word} two"),
 }
 """What puts two records before a source, for it to read."""
 

@@ -33,6 +33,7 @@ state_dir = "{0}/state"
 run_dir = "{0}/run"
 [collect.file]
 paths = ["{0}/*.log"]
+[collect.journal]
 [process.drop]
 contains = ["probe"]
 [process.labels]

@@ -1,0 +1,62 @@
+"""This file is where a journal was read to: the cursor of the last entry that was handed on, as the spool keeps it.
+
+An empty cursor stands before the oldest entry there is. Only the last batch of a block carries the new cursor: the
+batches before it may be committed without it, and are then read again after a crash. The other way round they would
+be passed over.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from agent.batch import Position
+from agent.ownmetrics import Meter
+from agent.wire.journaljson import cursor_of, place_of
+
+log = logging.getLogger("telemetry_agent.collect")
+
+KEY = "cursor"
+LOST = "telemetry_agent_source_lost_total"
+
+
+def position(cursor: str) -> Position:
+    """What is committed for a cursor."""
+    return Position(KEY, cursor)
+
+
+@dataclass
+class Resumed:
+    """The beginning of what a journalctl prints that was asked to begin at the entry at ``cursor``."""
+
+    cursor: str
+    source: str
+    meter: Meter
+    whole: bool
+    """Whether every entry of the journal is printed, so that numbers that are missing are entries that are gone."""
+    expecting: bool = True
+
+    def rest(self, block: bytes) -> bytes:
+        """The block without that entry, which was handed on before; says and counts what is gone behind it."""
+        if not self.expecting:
+            return block
+        self.expecting = False
+        end = block.find(b"\n") + 1
+        first = cursor_of(block[:end])
+        if self.cursor and first == self.cursor:
+            return block[end:]
+        if self.cursor and first:
+            self._gone(first)
+        return block
+
+    def _gone(self, first: str) -> None:
+        known, found = place_of(self.cursor), place_of(first)
+        extra = {"context": {"source": self.source, "cursor": self.cursor}}
+        if known is None or found is None or known[0] != found[0]:
+            log.warning("the journal that was read is gone or was replaced; going on in the one there is", extra=extra)
+        elif self.whole and found[1] > known[1] + 1:
+            lost = found[1] - known[1] - 1
+            self.meter.add(LOST, lost, (self.source, "vacuumed"))
+            log.error("%d entries were vacuumed from the journal before they were read", lost, extra=extra)
+        else:
+            log.info("the last entry that was read is not in the journal any more; going on after it", extra=extra)
