@@ -12,8 +12,9 @@ from pathlib import Path
 class Host:
     """The machine the agent runs on, as directories, an environment and a name. ``root`` is where its mounts begin.
 
-    ``written`` are the files this agent writes records to, links followed; what is rotated has their name, a dot and a
-    number. Whoever reads files leaves them alone: each record would come back as another one, for ever.
+    ``written`` are the files this agent writes records or its own log to, links followed; what is rotated has their
+    name, a dot, and a day or a number or both. Whoever reads files leaves them alone: each record would come back as
+    another one, for ever.
     """
 
     state_dir: Path

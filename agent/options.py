@@ -83,3 +83,24 @@ class AgentOptions(Options, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         Literal["auto", "json", "text"],
         Meta(description="'auto' writes text to a terminal and JSON everywhere else."),
     ] = "auto"
+    log_files: Annotated[
+        bool,
+        Meta(
+            description="True writes the agent's own log to files as well: application.log, errors.log, audit.log and "
+            "performance.log, rotated at midnight and by size; 'telemetry-agent logs' searches them."
+        ),
+    ] = False
+    log_dir: Annotated[
+        str | None,
+        Meta(
+            description="Directory of these files; left out, the first of $LOGS_DIRECTORY (LogsDirectory= of the unit) "
+            "or /var/log/telemetry-agent."
+        ),
+    ] = None
+    log_days: Annotated[int, Meta(ge=1, le=3650, description="Days they are kept for, today included.")] = 7
+    log_max_bytes: Annotated[
+        int, Meta(ge=1 << 20, description="Most bytes of all of them; a file is rotated at a sixteenth of it.")
+    ] = 64 << 20
+    log_performance_interval_seconds: Annotated[
+        float, Meta(ge=1, description="How often performance.log gets a line with the agent's own key numbers.")
+    ] = 60.0

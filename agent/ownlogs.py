@@ -28,6 +28,9 @@ Format = Literal["auto", "json", "text"]
 Level = Literal["debug", "info", "warning", "error"]
 
 OURS: Final = "telemetry_agent"
+AUDIT: Final = f"{OURS}.audit"
+"""The logger of ``agent.audit``, which no log level silences."""
+
 PATIENCE_SECONDS: Final = 0.02
 REMINDER_SECONDS: Final = 3600.0
 
@@ -71,6 +74,8 @@ class OwnLogs(logging.Handler):
     ) -> None:
         super().__init__()
         self.mask = mask
+        self.beside: Callable[[dict[str, Any]], None] | None = None
+        """Is handed every line as agent.wire.ownline has it, and neither blocks nor raises."""
         self._meter = meter
         self._stream = stream
         self._descriptor = _descriptor(stream)
@@ -92,7 +97,10 @@ class OwnLogs(logging.Handler):
         level = level_name(record.levelno)
         self.count(level)
         try:
-            self._put(self._lines(record, level))
+            entry = self._entered(record, level)
+            if self.beside is not None:
+                self.beside(entry)
+            self._put(self._lines(entry))
         except Exception:  # noqa: BLE001 - a line that cannot be written must not become a failure of what it tells about
             self._meter.add("telemetry_agent_log_lost_total")
 
@@ -100,13 +108,15 @@ class OwnLogs(logging.Handler):
         """Counts a line of ``level``, written or not."""
         self._meter.add("telemetry_agent_log_messages_total", labels=(level,))
 
-    def _lines(self, record: logging.LogRecord, level: str) -> bytes:
+    def _entered(self, record: logging.LogRecord, level: str) -> dict[str, Any]:
         try:
-            entry = _entry(record, level, self.mask)
+            return _entry(record, level, self.mask)
         except Exception as error:  # noqa: BLE001 - arguments that do not fit the message, a __str__ that raises
-            entry = _entry(_unformattable(record, error), level, self.mask)
+            return _entry(_unformattable(record, error), level, self.mask)
+
+    def _lines(self, entry: Mapping[str, Any]) -> bytes:
         text = as_text(entry) if self._text else as_json(entry)
-        prefix = f"<{PRIORITIES[level]}>" if self._journal else ""
+        prefix = f"<{PRIORITIES[entry['level']]}>" if self._journal else ""
         return "".join(f"{prefix}{line}\n" for line in text.split("\n")).encode("utf-8", "replace")
 
     def _put(self, data: bytes) -> None:
@@ -137,7 +147,7 @@ class OwnLogs(logging.Handler):
     def _confession(self) -> bytes:
         message = f"{self._unwritten} log lines were lost: standard error did not take them"
         record = logging.LogRecord(f"{OURS}.ownlogs", logging.WARNING, "", 0, message, None, None)
-        return (b"\n" if self._cut else b"") + self._lines(record, "warning")
+        return (b"\n" if self._cut else b"") + self._lines(self._entered(record, "warning"))
 
 
 @contextmanager
@@ -153,10 +163,11 @@ def open_logs(
     """Routes the agent's loggers, those of its libraries and Python's warnings to standard error until it is left."""
     handler = OwnLogs(stream or sys.stderr, meter, os.environ if environ is None else environ, mask)
     handler.set_format(chosen)
-    root, ours = logging.getLogger(), logging.getLogger(OURS)
-    before = (root.handlers[:], root.level, ours.level)
+    root, ours, audit = (logging.getLogger(name) for name in ("", OURS, AUDIT))
+    before = (root.handlers[:], root.level, ours.level, audit.level)
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
+    audit.setLevel(logging.INFO)
     handler.set_level(level)
     logging.captureWarnings(True)
     try:
@@ -166,6 +177,7 @@ def open_logs(
         root.handlers[:] = before[0]
         root.setLevel(before[1])
         ours.setLevel(before[2])
+        audit.setLevel(before[3])
 
 
 class Repeating:
@@ -247,6 +259,8 @@ def _entry(record: logging.LogRecord, level: str, mask: Callable[[str], str]) ->
         "context": plain(context if isinstance(context, dict) else {"context": context}, mask),
         "correlation_id": getattr(record, "correlation_id", None) or _correlation.get(),
     }
+    if getattr(record, "audit", False):
+        entry["audit"] = True
     if record.exc_info and record.exc_info[1] is not None:
         entry["exception"] = _exception(record.exc_info[1], mask)
     return entry

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Literal
 
 MASK = "[REDACTED]"
 LEAST_CHARACTERS = 4
@@ -18,14 +19,27 @@ MOST_FILE_BYTES = 1 << 20
 """As much as systemd passes in all credentials of a unit together (systemd.exec, LoadCredential=)."""
 
 _TOO_SHORT = f"shorter than {LEAST_CHARACTERS} characters: masking it would garble every text"
+UNSHOWN = "a file whose name may be the secret itself"
 _CREDENTIAL = "%d/"
 _LONGEST_SHOWN_NAME = 24
 
 
+Heard = Callable[[Literal["read", "changed", "unreadable"], str, str], None]
+"""Is told that a secret was read from its file for the first time, is another one now, or cannot be read any more: the
+file as the configuration has it, and why."""
+
+
+def _nobody(event: str, path: str, why: str) -> None:
+    """Hears nothing: a command reads secrets to check them."""
+
+
 class Secrets:
-    """The secrets of one configuration. Registering and masking may happen in any thread."""
+    """The secrets of one configuration. Registering and masking may happen in any thread; ``heard`` is told, once for
+    each change, which were read from their files."""
 
     def __init__(self) -> None:
+        self.heard: Heard = _nobody
+        self._last: dict[str, str | None] = {}
         self._lock = threading.Lock()
         self._forms: set[str] = set()
         self._pattern: re.Pattern[str] | None = None
@@ -52,15 +66,35 @@ class Secrets:
         ``%d/NAME`` is the systemd credential NAME. Raises OSError when the file cannot be read and ValueError when
         what it holds is no secret; both say which file and what to do, and neither quotes what was read.
         """
-        file = resolve(path, environ)
         try:
-            with file.open("rb") as opened:
-                data = opened.read(MOST_FILE_BYTES + 1)
-        except OSError as error:
-            raise type(error)(_unreadable(path, file, error)) from None
-        value = _text(file, data)
+            value = _read(path, environ)
+        except (OSError, ValueError) as error:
+            self._tell(path, None, str(error))
+            raise
         self.register(value)
+        self._tell(path, value)
         return value
+
+    def _tell(self, path: str, value: str | None, why: str = "") -> None:
+        with self._lock:
+            known = path in self._last
+            before, self._last[path] = self._last.get(path), value
+        shown = UNSHOWN if looks_secret(path) else path
+        if value is None:
+            if before is not None or not known:
+                self.heard("unreadable", shown, why)
+        elif value != before:
+            self.heard("read" if before is None else "changed", shown, "")
+
+
+def _read(path: str, environ: Mapping[str, str]) -> str:
+    file = resolve(path, environ)
+    try:
+        with file.open("rb") as opened:
+            data = opened.read(MOST_FILE_BYTES + 1)
+    except OSError as error:
+        raise type(error)(_unreadable(path, file, error)) from None
+    return _text(file, data)
 
 
 def resolve(path: str, environ: Mapping[str, str]) -> Path:

@@ -42,6 +42,18 @@ def directory(config: Path, environ: Mapping[str, str], key: Key) -> Path:
     return Path(found)
 
 
+def log_dir(config: Path, environ: Mapping[str, str]) -> Path:
+    """Where the agent that runs with ``config`` writes its own log files, where it does."""
+    from agent.ownlogfiles import log_directory
+
+    given = environ.get("TELEMETRY_AGENT__AGENT__LOG_DIR") or _written(config, "agent", "log_dir", str)
+    if given and "${" in given:
+        from agent.config.load import load
+
+        given = load(config, environ).agent.log_dir
+    return log_directory(given, environ)
+
+
 def spool_max_bytes(config: Path, environ: Mapping[str, str]) -> int:
     """``[spool] max_bytes``, or its default where it is not written or is no number."""
     from agent.spool.schema import SpoolOptions

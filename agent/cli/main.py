@@ -36,6 +36,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "check": ("agent.cli.check", "find every fault in the configuration"),
     "config": ("agent.cli.config", "show the configuration, its schema or its reference"),
     "status": ("agent.cli.status", "show what the running agent is doing"),
+    "logs": ("agent.cli.logs", "search what the agent wrote about itself"),
     "ledger": ("agent.cli.ledger", "account for every record"),
     "spool": ("agent.cli.spool", "list, check, export, replay or retire what is held"),
 }

@@ -44,7 +44,9 @@ class SpoolGuard:
         if inode in self._inodes or real_path.startswith(self._real + os.sep):
             return True
         name, _, number = real_path.rpartition(".")
-        return real_path in self._written or (number.isdigit() and name in self._written)
+        if real_path in self._written or (number.isdigit() and name in self._written):
+            return True
+        return real_path.rstrip("0123456789-.") in self._written
 
 
 class Names:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("telemetry_agent.file")
 
 CLOSING_SECONDS: Final = 1.0
-OWN: Final = frozenset(("spool", "reserve", "positions", "lock"))
+OWN: Final = frozenset(("spool", "reserve", "positions", "lock", "configuration"))
 """How the names begin of what lies in the state directory."""
 FULL: Final = {errno.ENOSPC: "disk_full", errno.EDQUOT: "quota_used_up", errno.EIO: "disk_error"}
 NEXT_STEP: Final = {

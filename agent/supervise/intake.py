@@ -142,8 +142,11 @@ async def _read(
     try:
         async with configured.component.open(configured.options, context) as source, _closing(source) as batches:
             state.source, state.state = source, "running"
-            async for batch in batches:
-                with correlated():
+            while True:
+                with correlated():  # one id for what the source says while it reads and what becomes of that
+                    batch = await anext(batches, None)
+                    if batch is None:
+                        break
                     state.state = "running" if spool.has_room([batch]) else "blocked"
                     await intake.take(batch)
                 state.state = "running"

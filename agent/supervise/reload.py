@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from agent.config.load import load
 from agent.errors import AgentError, ConfigError
+from agent.supervise import audited
 from agent.worker import Worker
 
 if TYPE_CHECKING:
@@ -30,10 +31,14 @@ async def reload_when(wanted: asyncio.Event, agent: Agent, worker: Worker, nudge
             config = await worker.run(load, agent.config_path, agent.host.environ, agent.config.secrets)
         except ConfigError as error:
             log.error("the configuration was not reloaded; the old one goes on:\n%s", error)
+            audited.refused(agent, error)
         except (AgentError, OSError) as error:
             log.error("the configuration was not reloaded; the old one goes on: %s", error)
+            audited.refused(agent, error)
         else:
             apply(agent, config)
+            await worker.run(audited.reloaded, agent, config)
+            agent.loaded = config
         nudge()  # also where the configuration is wrong: a secret in a file of its own may be right now
 
 
@@ -54,7 +59,8 @@ def _left_for_the_next_start(old: Config, new: Config) -> list[str]:
     """The tables that are not as they were when the agent started, beside the log's options."""
     before = {f"{each.stage}.{each.name}": each for each in old.components()}
     after = {f"{each.stage}.{each.name}": each for each in new.components()}
-    names = ("labels", "state_dir", "run_dir")
+    changing = {"log_level", "log_format"}
+    names = [name for name in type(old.agent).__struct_fields__ if name not in changing]
     return [
         *(f"[agent] {name}" for name in names if getattr(old.agent, name) != getattr(new.agent, name)),
         *(f"[{name}]" for name in ("spool", "serve") if getattr(old, name) != getattr(new, name)),

@@ -2,7 +2,8 @@
 
   {"timestamp":"2026-01-31T12:00:00.123456Z","level":"warning","component":"export.loki",
    "message":"…","context":{"lane":"loki/logs"},"correlation_id":"4bf9…32 hex" or null,
-   "exception":{"type":"…","message":"…","stack":["…"]}}              (the last only where there is one)
+   "audit":true,                                                     (only where it belongs to the audit log)
+   "exception":{"type":"…","message":"…","stack":["…"]}}              (only where there is one)
 
   2026-01-31 12:00:00.123 WARNING export.loki: message lane=loki/logs
 

@@ -105,6 +105,15 @@ def test_commands_that_read_the_spool_load_no_event_loop_and_nothing_to_send_wit
     assert len(modules) <= 150
 
 
+def test_logs_loads_neither_what_writes_them_nor_the_configurations_components(config: str, tmp_path: Path) -> None:
+    (tmp_path / "application.log").write_text("")
+    status, modules = loaded("logs", "--config", config, "--dir", str(tmp_path))
+    assert status == 0
+    assert strangers(modules, HEAVY | NETWORK | SPARE | {"sqlite3"}) == []
+    assert {"agent.ownlogwriter", "agent.ownlogrotation", "agent.config.load"} & modules == set()
+    assert len(modules) <= 90
+
+
 def test_status_loads_a_socket_and_no_event_loop(config: str, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:

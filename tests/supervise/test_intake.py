@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from agent.batch import Batch
 from agent.contract import Context
+from agent.ownlogs import correlation_id
 from agent.supervise import intake
 from agent.supervise.intake import SourceState
 from tests.supervise.pipeline_fakes import Passing, Sink, configured, line, running, source
@@ -188,3 +190,25 @@ def test_a_source_whose_own_status_fails_is_shown_all_the_same() -> None:
     state = SourceState("odd", "odd", source=Broken())  # type: ignore[arg-type]
     assert state.detail() == {"status_failed": "KeyError: 'x'"}
     assert SourceState("odd", "odd").detail() == {}
+
+
+async def test_what_a_source_says_while_it_reads_carries_the_id_of_what_becomes_of_it(tmp_path: Path) -> None:
+    ids: list[tuple[str | None, str | None]] = []
+
+    async def speaking(ctx: Context) -> AsyncIterator[Batch]:
+        for number in range(1, 4):
+            ids.append((correlation_id(), None))
+            yield line(ctx.name, number)
+        await forever()
+
+    class Asking(Passing):
+        def process(self, batch: Batch, _now: Any) -> Sequence[Batch]:
+            ids[-1] = (ids[-1][0], correlation_id())
+            return (batch,)
+
+    sink, process = Sink(), [configured("process", "asking", Asking())]
+    async with running(tmp_path, [source("a", speaking)], process, [configured("export", "sink", sink)]):
+        await sink.wait_for("a 3")
+    assert len(ids) == 3
+    assert all(reading is not None and reading == taking for reading, taking in ids)
+    assert len(set(ids)) == 3, "each collection has an id of its own"
