@@ -44,7 +44,9 @@ TABLE: Mapping[str, Declared] = {
     "telemetry_agent_collector_duration_seconds": Declared(
         "gauge", ("source", "collector"), "Time a collector's last call took."
     ),
-    "telemetry_agent_journal_restarts_total": Declared("counter", ("source",), "Times journalctl had to be started again."),
+    "telemetry_agent_journal_restarts_total": Declared(
+        "counter", ("source",), "Times journalctl had to be started again."
+    ),
     "telemetry_agent_journal_own_total": Declared(
         "counter", ("source",), "Records of the agent's own unit in the journal, which are left out unread."
     ),
@@ -60,6 +62,11 @@ TABLE: Mapping[str, Declared] = {
     "telemetry_agent_redacted_total": Declared(
         "counter", ("processor", "pattern"), "Secrets and personal data replaced."
     ),
+    "telemetry_agent_staleness_series": Declared("gauge", ("processor",), "Series that are watched for their end."),
+    "telemetry_agent_staleness_unwatched_series": Declared(
+        "gauge", ("processor",), "Series more than max_series, which end without a marker."
+    ),
+    "telemetry_agent_staleness_markers_total": Declared("counter", ("processor",), "Series ended with a marker."),
     # hold
     "telemetry_agent_spool_commits_total": Declared("counter", (), "Transactions the spool committed."),
     "telemetry_agent_spool_commit_errors_total": Declared(
