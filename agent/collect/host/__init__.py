@@ -34,7 +34,7 @@ SUBJECTS: Final[dict[str, Subject]] = {
     "entropy": Subject("agent.collect.host.entropy", "proc/sys/kernel/random"),
     "fibrechannel": Subject("agent.collect.host.fibrechannel", "sys/class/fc_host"),
     "filefd": Subject("agent.collect.host.filefd", "proc/sys/fs/file-nr"),
-    "filesystem": Subject("agent.collect.host.filesystem", "proc/self/mounts", reads_disks=True),
+    "filesystem": Subject("agent.collect.host.filesystem", "proc/mounts", reads_disks=True),
     "loadavg": Subject("agent.collect.host.loadavg", "proc/loadavg"),
     "meminfo": Subject("agent.collect.host.meminfo", "proc/meminfo"),
     "netclass": Subject("agent.collect.host.netclass", "sys/class/net"),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from agent.collect.host.kernelfile import entries, read
+from agent.collect.host.kernelfile import read
 from agent.errors import NoData
 from agent.wire.series import Metric, Table
 
@@ -78,7 +78,7 @@ ATA: Final = (
     ),
 )
 
-SERIALS: Final = ("SCSI_IDENT_SERIAL", "ID_SERIAL_SHORT", "ID_SERIAL")
+SERIALS: Final = ("SCSI_IDENT_SERIAL", "ID_SERIAL_SHORT")
 """The first that is there is the serial number printed on the disk, or what comes nearest to it."""
 
 
@@ -87,7 +87,6 @@ class DiskProperties:
 
     def __init__(self, machine: Machine) -> None:
         self._folder = f"{machine.root.rstrip('/')}/run/udev/data"
-        self._block = f"{machine.sys}/block"
         self._devices: tuple[Device, ...] | None = None
         self._changed_ns = 0
         self._settled = False
@@ -113,13 +112,6 @@ class DiskProperties:
         found = {device: self._of(device) for device in devices}
         for info in INFOS:
             yield from Table(info.labels, Metric(info.name, "gauge", info.help)).families(info.rows(found))
-        backing: dict[tuple[str, ...], tuple[float]] = {
-            (device[0], below): (1.0,)
-            for device, properties in found.items()
-            if properties.get("DM_NAME")
-            for below in self._below(device[0])
-        }
-        yield from BACKING.families(backing)
         values: dict[tuple[str, ...], list[float | None]] = {
             (device[0],): _ata(properties) for device, properties in found.items() if properties.get("ID_ATA")
         }
@@ -133,22 +125,6 @@ class DiskProperties:
             properties = {}
         serial = next(filter(None, map(properties.get, SERIALS)), "")
         return {**properties, "MAJOR": major, "MINOR": minor, "SERIAL": serial}
-
-    def _below(self, device: str) -> list[str]:
-        try:
-            return entries(f"{self._block}/{device}/slaves")
-        except (NoData, OSError):
-            return []
-
-
-BACKING: Final = Table(
-    ("device", "backing_device"),
-    Metric(
-        "node_disk_device_mapper_backing_device_info",
-        "gauge",
-        "Info about the underlying block devices of a device mapper device.",
-    ),
-)
 
 
 def _ata(properties: Properties) -> list[float | None]:

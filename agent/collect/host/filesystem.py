@@ -35,7 +35,7 @@ METRICS: Final = (
     Metric("node_filesystem_files", "gauge", "Filesystem total file nodes."),
     Metric("node_filesystem_files_free", "gauge", "Filesystem total free file nodes."),
 )
-_UNKNOWN: Final = (None,) * 5
+_UNKNOWN: Final = (None,) * 6
 
 
 class Mount(NamedTuple):
@@ -51,7 +51,7 @@ class Filesystem:
     """Raises ValueError on a file of another form. One that does not answer has ``device_error`` 1 and nothing else."""
 
     def __init__(self, machine: Machine) -> None:
-        self._files = (f"{machine.proc}/1/mounts", f"{machine.proc}/self/mounts")
+        self._files = (f"{machine.proc}/1/mounts", f"{machine.proc}/mounts")
         self._root = machine.root.rstrip("/")
         self._mount_points_exclude = re.compile(machine.options.filesystem_mount_points_exclude)
         self._types_exclude = re.compile(machine.options.filesystem_types_exclude)
@@ -103,7 +103,7 @@ def _statvfs(path: str) -> os.statvfs_result | None:
 
 def _row(mount: Mount, found: os.statvfs_result | None) -> tuple[float | None, ...]:
     if found is None:
-        return 1.0, float(mount.read_only), *_UNKNOWN
+        return 1.0, *_UNKNOWN
     block = found.f_bsize  # as node_exporter counts, also where f_frsize differs
     return (
         0.0,

@@ -35,6 +35,7 @@ INFO: Final = Metric("node_os_info", "gauge", f"A metric with a constant '1' val
 VERSION: Final = Metric("node_os_version", "gauge", "Metric containing the major.minor part of the OS version.")
 VERSION_LABELS: Final = ("id", "id_like", "name")
 _MAJOR_MINOR: Final = re.compile(r"[0-9]+\.?[0-9]*")
+_QUOTED: Final = re.compile(r'"((?:[^"\\]|\\.)*)')
 _ESCAPED: Final = re.compile(r'\\([$"`\\])')
 
 
@@ -86,11 +87,11 @@ def parse(data: bytes) -> dict[str, str]:
 
 
 def _unquoted(value: str) -> str:
-    quote = value[:1]
-    if quote == "'":
+    if value.startswith("'"):
         return value[1:].partition("'")[0]
-    if quote == '"':
-        return _ESCAPED.sub(r"\1", value[1:].removesuffix('"'))
+    quoted = _QUOTED.match(value)
+    if quoted:
+        return _ESCAPED.sub(r"\1", quoted[1])
     return value.partition(" #")[0].rstrip()
 
 
