@@ -88,12 +88,19 @@ class Processor(Protocol):
     ``process`` and ``due`` either return or leave the processor as it was. A batch whose source is
     ``process.NAME`` is one that the processor made; every other record it was given and neither returns nor
     holds counts as dropped by it.
+
+    Two methods more may be there. ``process_all(batches, now)`` is called in place of ``process`` with everything that
+    came of one batch of a source: a part of a cycle is not the cycle. ``ending(now)`` is called once, when the agent
+    stops, and gives batches as ``due`` does.
     """
 
     def process(self, batch: Batch, now: Time) -> Iterable[Batch]: ...
 
     def due(self, now: Time) -> Iterable[Batch]:
-        """What has been held long enough, and batches made of others, of any signal."""
+        """What has been held long enough, and batches made of others, of any signal.
+
+        Asked once a second while it holds something; less often where it has an attribute ``due_seconds``.
+        """
         ...
 
     def held(self) -> Held | None:

@@ -65,6 +65,11 @@ class DestinationOptions(ComponentOptions, frozen=True, forbid_unknown_fields=Tr
         """Whether logs reach it in the form of agent.wire.entries, so that the spool may keep them so."""
         return False
 
+    @property
+    def wants_staleness(self) -> bool:
+        """Whether metrics are samples of series there, which has to be told when one of them ends."""
+        return False
+
 
 class AgentOptions(Options, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The ``[agent]`` table."""

@@ -46,6 +46,7 @@ ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
     "collect.file": {"paths": ("{tmp}/logs/*.log",), "start_at": "beginning"},
     "collect.journal": {"journalctl": "{tmp}/journal/journalctl", "start_at": "beginning"},
     "export.loki": {"url": "{dead}", "timeout_seconds": 2.0},
+    "export.remote_write": {"url": "{dead}", "timeout_seconds": 2.0},
     "export.file": {"path": "{tmp}/absent/out.jsonl"},
     "process.drop": {"contains": ("drop me",), "metrics": ("dropped_.*",)},
     "process.labels": {"set": {"added": "1"}, "remove": ("host",)},

@@ -7,7 +7,7 @@ environment ───────────┘
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -24,7 +24,7 @@ from agent.config.model import Config, Configured
 from agent.config.routes import route_faults
 from agent.config.table import Table, Written
 from agent.errors import ConfigError
-from agent.options import AgentOptions, Options
+from agent.options import AgentOptions, DestinationOptions, Options
 from agent.secrets import Secrets
 from agent.spool.schema import SpoolOptions
 
@@ -73,7 +73,8 @@ class _Loading:
         self.faults: list[Fault] = []
 
     def config(self, files: tuple[Path, ...]) -> Config:
-        configured = [*self._unnamed(), *self._components()]
+        named = list(self._components())
+        configured = [*self._unnamed(UNNAMED), *named, *self._unnamed(_last(named))]
         if self.complete:
             self.faults += route_faults(self.gathered)
         return Config(
@@ -102,9 +103,9 @@ class _Loading:
             if options is not None:
                 yield Configured(key[0], _name(key), key[1], component, options, self._given(table))
 
-    def _unnamed(self) -> Iterator[Configured]:
+    def _unnamed(self, wanted: Iterable[tuple[str, str]]) -> Iterator[Configured]:
         named = {(stage, kind) for stage, kind, _ in self.gathered.components}
-        for stage, kind in UNNAMED:
+        for stage, kind in wanted:
             if (stage, kind) in named or kind not in self.gathered.catalogue.types(stage):
                 continue
             component = self.gathered.known(stage, kind, Written(ENVIRONMENT), f"{stage}.{kind}")
@@ -126,6 +127,13 @@ def _serve_options() -> type[ServeOptions]:
     from agent.serve.options import ServeOptions
 
     return ServeOptions
+
+
+def _last(named: Iterable[Configured]) -> Iterator[tuple[str, str]]:
+    """What runs behind everything else without being named: the end of series is told where somebody wants that."""
+    options = [component.options for component in named]
+    if any(isinstance(each, DestinationOptions) and each.enabled and each.wants_staleness for each in options):
+        yield "process", "staleness"
 
 
 def _only_set_beside(key: Key, table: Table) -> bool:

@@ -28,6 +28,8 @@ name order. It is [TOML](https://toml.io). `telemetry-agent check` finds every f
   collectors by name or by type, or to the records that `process.NAME` makes.
 - **Redaction** runs first when the configuration does not name it; `[process.redact]` with `enabled = false` turns it
   off.
+- **Series that end** are marked where `[export.remote_write]` is configured; `[process.staleness]` has the options of
+  that, and runs last when the configuration does not name it.
 - **Environment in strings.** `${NAME}` is replaced, and `${NAME:-default}` where the variable may be missing or empty;
   `$${` is a plain `${`.
 - **Environment over options.** `TELEMETRY_AGENT__SECTION__KEY` and `TELEMETRY_AGENT__SECTION__TYPE[__NAME]__KEY`

@@ -8,5 +8,6 @@ PROCESSORS: Final[dict[str, str]] = {
     "redact": "agent.process.redact_options",
     "drop": "agent.process.drop_options",
     "labels": "agent.process.labels_options",
+    "staleness": "agent.process.staleness_options",
 }
 """Processor types by name: the module whose ``COMPONENT`` fulfils agent.contract.Processor."""

@@ -17,13 +17,14 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from agent.batch import Batch, Logs, Position
-from agent.clock import Clock, now
+from agent.clock import Clock, Time, now
 from agent.contract import Flow, Held, Processor
 from agent.ownlogs import Repeating
 from agent.ownmetrics import Meter
 
 log = logging.getLogger("telemetry_agent.process")
 
+AtOnce = Callable[[Sequence[Batch], Time], Iterable[Batch]]
 FAILED = "failed"
 QUIET_SECONDS = 60.0
 """A processor that has not failed for that long is said to work again."""
@@ -50,12 +51,26 @@ class Link:
     held: Held | None = None
     last_error: str | None = None
     failed_seconds: float = 0.0
+    asked_seconds: float = 0.0
     troubles: Repeating = field(default_factory=lambda: Repeating(log))
+
+    @property
+    def process_all(self) -> AtOnce | None:
+        """Takes all that came of one batch at once, where the processor asks for that."""
+        found: AtOnce | None = getattr(self.processor, "process_all", None)
+        return found
 
     @property
     def makes(self) -> str:
         """The source of what it makes itself."""
         return f"process.{self.name}"
+
+    def expects(self, now_seconds: float) -> bool:
+        """Whether it is to be asked for what is due."""
+        every_seconds: float = getattr(self.processor, "due_seconds", 0.0)
+        return (self.held is not None or self.last_error is not None) and (
+            now_seconds - self.asked_seconds >= every_seconds
+        )
 
     def failed(self, error: Exception, now_seconds: float) -> None:
         """Notes and says a failure: what it was and where, never its text, which may quote a record."""
@@ -85,13 +100,27 @@ class Chain:
             self._pass(0, [replace(batch, positions=())], step)
         return step
 
+    def expects(self, now_seconds: float) -> bool:
+        """Whether it is time to ask for what is due: some processor holds something, or has failed and is watched."""
+        return any(link.expects(now_seconds) for link in self.links)
+
     def due(self) -> Step:
         """What processors have held long enough, and what they make of what they saw."""
         step, moment = Step(), now(self._clock)
         for place, link in enumerate(self.links):
+            link.asked_seconds = moment.monotonic_seconds
             link.settle(moment.monotonic_seconds)
             made = self._account(link, [], partial(link.processor.due, moment), step)
             if made:
+                self._pass(place + 1, made, step)
+        return step
+
+    def ending(self) -> Step:
+        """What processors make because the agent ends; nothing is taken in after it."""
+        step, moment = Step(), now(self._clock)
+        for place, link in enumerate(self.links):
+            ending: Callable[[Time], Iterable[Batch]] | None = getattr(link.processor, "ending", None)
+            if ending is not None and (made := self._account(link, [], partial(ending, moment), step)):
                 self._pass(place + 1, made, step)
         return step
 
@@ -99,20 +128,37 @@ class Chain:
         batches = [batch for batch in batches if batch.count]
         for link in self.links[start:]:
             passed: list[Batch] = []
+            at_once: list[Batch] = []
             for batch in batches:
-                if link.sees(batch.source) and batch.source != link.makes:
-                    passed += self._process(link, batch, step)
-                else:
+                if not link.sees(batch.source) or batch.source == link.makes:
                     passed.append(batch)
+                elif link.process_all is not None:
+                    at_once.append(batch)
+                else:
+                    passed += self._process(link, batch, step)
+            if at_once and link.process_all is not None:
+                passed += self._process_all(link, link.process_all, at_once, step)
             batches = [batch for batch in passed if batch.count]
         step.batches += batches
 
-    def _process(self, link: Link, batch: Batch, step: Step) -> list[Batch]:
+    def _process_all(self, link: Link, process_all: AtOnce, batches: list[Batch], step: Step) -> list[Batch]:
+        """What is made of everything that came of one batch; where that fails it goes on as it is, because what
+        asked for it all at once would take a part for the whole."""
+        made = self._measured(link, batches, partial(process_all, batches), step)
+        return batches if made is None else made
+
+    def _measured(
+        self, link: Link, given: list[Batch], call: Callable[[Time], Iterable[Batch]], step: Step
+    ) -> list[Batch] | None:
         moment = now(self._clock)
-        made = self._account(link, [batch], partial(link.processor.process, batch, moment), step)
+        made = self._account(link, given, partial(call, moment), step)
         seconds = self._clock.monotonic_seconds() - moment.monotonic_seconds
-        self._meter.add("telemetry_agent_process_batches_total", 1, (link.name,))
+        self._meter.add("telemetry_agent_process_batches_total", len(given), (link.name,))
         self._meter.observe("telemetry_agent_process_duration_seconds", seconds, (link.name,))
+        return made
+
+    def _process(self, link: Link, batch: Batch, step: Step) -> list[Batch]:
+        made = self._measured(link, [batch], partial(link.processor.process, batch), step)
         if made is not None:
             return made
         if batch.count == 1:

@@ -36,6 +36,7 @@ async def drain_out(pipeline: Pipeline) -> None:
 
 async def _empty(pipeline: Pipeline) -> None:
     await pipeline.intake.due()
+    await pipeline.intake.ending()
     await pipeline.spool.flush()
 
 

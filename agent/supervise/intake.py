@@ -52,6 +52,10 @@ class Intake:
         """Asks the processors for what is due."""
         await self._step(self._chain.due)
 
+    async def ending(self) -> None:
+        """Asks the processors for what they make because the agent stops."""
+        await self._step(self._chain.ending)
+
     async def _step(self, call: Callable[[], Step]) -> None:
         """Runs the chain and puts what it made. Cancelling does not come between the two: what processors hold has
         changed by then, and would be committed without the batch that changed it."""
@@ -69,10 +73,11 @@ class Intake:
                 self._spool.put(_taken(step))
 
     async def tick(self) -> None:
-        """Asks again and again until cancelled."""
+        """Asks again and again until cancelled, while a processor holds something or has failed."""
         while True:
             await self._clock.sleep(DUE_SECONDS)
-            await self.due()
+            if self._chain.expects(self._clock.monotonic_seconds()):
+                await self.due()
 
 
 def _not_awaited(stepping: asyncio.Future[None]) -> None:

@@ -40,11 +40,13 @@ contains = ["probe"]
 set = {{ team = "web" }}
 [export.loki]
 url = "http://127.0.0.1:3100"
+[export.remote_write]
+url = "http://127.0.0.1:9090/api/v1/write"
 [export.file]
 path = "{0}/out.jsonl"
 [export.console]
 """
-"""Every component there is; redact comes by itself."""
+"""Every component there is; redact comes by itself, and staleness with remote_write."""
 
 
 def loaded(*arguments: str) -> tuple[int, frozenset[str]]:

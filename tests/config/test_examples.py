@@ -17,6 +17,7 @@ SURROUNDINGS = {
     "minimal": {},
     "production": {"LOKI_URL": "https://loki.example.org"},
     "grafana-cloud": {"GRAFANA_CLOUD_LOGS_USER": "654321"},
+    "remote_write": {},
 }
 """Example: the variables it needs."""
 
@@ -31,7 +32,8 @@ def test_every_example_is_usable(path: Path, tmp_path: Path, monkeypatch: pytest
     config = load(path, SURROUNDINGS[path.stem])
     assert config.collect
     assert config.export
-    assert [component.name for component in config.process] == ["redact"]
+    ends = ["staleness"] if path.stem == "remote_write" else []
+    assert [component.name for component in config.process] == ["redact", *ends]
     faults, warnings = inspect(config)
     assert ([fault for fault in faults if "state_dir" not in fault.message], warnings) == ([], [])
 
