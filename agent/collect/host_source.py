@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
@@ -59,8 +59,25 @@ class Subjects:
     def _collector(self, name: str) -> Collector:
         found = self._opened.get(name)
         if found is None:
-            found = self._opened[name] = importlib.import_module(SUBJECTS[name].module).COLLECTOR(self._machine)
+            found = self._opened[name] = self._open(name)
         return found
+
+    def _open(self, name: str) -> Collector:
+        try:
+            opened: Collector = importlib.import_module(SUBJECTS[name].module).COLLECTOR(self._machine)
+        except Exception as error:  # noqa: BLE001 - one that cannot be loaded fails by itself, not the others with it
+            return Unopened(error)
+        return opened
+
+
+class Unopened:
+    """Stands in for a collector that could not be opened, and fails with the reason."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def collect(self) -> Iterable[Family]:
+        raise self._error
 
 
 class HostSource:

@@ -13,7 +13,7 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -48,7 +48,9 @@ class Result:
 class _Round:
     """What one thread still has to do of a cycle, and which collector it is in, since when."""
 
-    waiting: deque[tuple[str, Collector]]
+    late: Container[str]
+    names: Sequence[str] = ()
+    waiting: deque[tuple[str, Collector]] = field(default_factory=deque)
     results: dict[str, Result] = field(default_factory=dict)
     current: tuple[str, float] | None = None
     abandoned: bool = False
@@ -109,12 +111,13 @@ class Poll:
         """Calls every collector once; returns when each has answered or is late."""
         late = {name: ended for name, ended in self._late.items() if not ended.done()}
         self._late = late
-        collectors = await self._worker.run(self._collectors)
-        waiting = deque((name, each) for name, each in collectors.items() if name not in late)
+        turn = _Round(late)
         found = {name: self._overdue(name) for name in late}
-        while waiting:
-            found |= await self._run(_Round(waiting))
-        results = [found[name] for name in collectors if name in found]
+        found |= await self._run(turn)
+        while turn.waiting:
+            turn = _Round(late, turn.names, turn.waiting)
+            found |= await self._run(turn)
+        results = [found[name] for name in turn.names if name in found]
         for result in results:
             self._note(result)
         return results
@@ -155,6 +158,10 @@ class Poll:
 
     def _work(self, turn: _Round) -> None:
         """On the thread: calls what is waiting, until nothing is or the round was abandoned meanwhile."""
+        if not turn.names:
+            collectors = self._collectors()
+            turn.names = list(collectors)
+            turn.waiting.extend((name, each) for name, each in collectors.items() if name not in turn.late)
         began = self._clock.monotonic_seconds()
         while (taken := turn.take(began)) is not None:
             result = self._call(*taken, began)
