@@ -25,6 +25,7 @@ class Subject(NamedTuple):
 SUBJECTS: Final[dict[str, Subject]] = {
     "arp": Subject("agent.collect.host.arp", "proc/net/arp"),
     "bonding": Subject("agent.collect.host.bonding", "sys/class/net/bonding_masters"),
+    "btrfs": Subject("agent.collect.host.btrfs", "sys/fs/btrfs", empty_is_success=True),
     "conntrack": Subject("agent.collect.host.conntrack", "proc/sys/net/netfilter/nf_conntrack_count"),
     "cpu": Subject("agent.collect.host.cpu", "proc/stat"),
     "cpufreq": Subject("agent.collect.host.cpufreq", "sys/devices/system/cpu/cpufreq", empty_is_success=True),
@@ -35,11 +36,17 @@ SUBJECTS: Final[dict[str, Subject]] = {
     "fibrechannel": Subject("agent.collect.host.fibrechannel", "sys/class/fc_host"),
     "filefd": Subject("agent.collect.host.filefd", "proc/sys/fs/file-nr"),
     "filesystem": Subject("agent.collect.host.filesystem", "proc/mounts", reads_disks=True),
+    "hwmon": Subject("agent.collect.host.hwmon", "sys/class/hwmon"),
+    "infiniband": Subject("agent.collect.host.infiniband", "sys/class/infiniband"),
+    "ipvs": Subject("agent.collect.host.ipvs", "proc/net/ip_vs_stats"),
     "loadavg": Subject("agent.collect.host.loadavg", "proc/loadavg"),
+    "mdadm": Subject("agent.collect.host.mdadm", "proc/mdstat"),
     "meminfo": Subject("agent.collect.host.meminfo", "proc/meminfo"),
     "netclass": Subject("agent.collect.host.netclass", "sys/class/net"),
     "netdev": Subject("agent.collect.host.netdev", "proc/net/dev"),
     "netstat": Subject("agent.collect.host.netstat", "proc/net/netstat"),
+    "nfs": Subject("agent.collect.host.nfs", "proc/net/rpc/nfs"),
+    "nfsd": Subject("agent.collect.host.nfsd", "proc/net/rpc/nfsd"),
     "nvme": Subject("agent.collect.host.nvme", "sys/class/nvme"),
     "os": Subject("agent.collect.host.os"),
     "powersupplyclass": Subject("agent.collect.host.powersupplyclass", "sys/class/power_supply"),
@@ -57,5 +64,7 @@ SUBJECTS: Final[dict[str, Subject]] = {
     "udp_queues": Subject("agent.collect.host.udp_queues", "proc/net/udp"),
     "uname": Subject("agent.collect.host.uname"),
     "vmstat": Subject("agent.collect.host.vmstat", "proc/vmstat"),
+    "xfs": Subject("agent.collect.host.xfs", "sys/fs/xfs", empty_is_success=True),
+    "zfs": Subject("agent.collect.host.zfs", "proc/spl/kstat/zfs"),
 }
 """Subjects by node_exporter's name of the collector."""
