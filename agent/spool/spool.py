@@ -208,6 +208,10 @@ class Spool:
 
     # Looking
 
+    async def schema_version(self) -> int:
+        """What the file says of its schema now. Raises SpoolDamaged or SpoolFull."""
+        return await self._worker.run(_schema_version, self.store)
+
     async def picture(self) -> Picture:
         """The counts as of the last commit, at most PICTURE_SECONDS old."""
         now = self._clock.monotonic_seconds()
@@ -234,6 +238,11 @@ def _by_id(router: Router, ids: Mapping[str, int]) -> Callable[[Flow], tuple[int
         return known[flow]
 
     return route
+
+
+def _schema_version(store: Store) -> int:
+    with store.reading() as connection:
+        return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
 def _fetch(store: Store, lane: int, after: int, max_bytes: int) -> list[Stored]:

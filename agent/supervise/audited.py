@@ -53,8 +53,8 @@ def reloaded(agent: Agent, config: Config) -> None:
     _keep(agent.host.state_dir / KEPT, shown(config))
 
 
-def refused(agent: Agent, error: AgentError | OSError) -> None:
-    """Writes that a configuration was not taken, and why."""
+def refused(agent: Agent, error: AgentError | OSError) -> str:
+    """Writes that a configuration was not taken, and why; returns the first fault and how many more there are."""
     faults = [str(fault) for fault in getattr(error, "faults", ())] or [str(error)]
     audit.record(
         "configuration_refused",
@@ -62,6 +62,7 @@ def refused(agent: Agent, error: AgentError | OSError) -> None:
         files=[str(path) for path in agent.config.files],
         faults=_cut(faults),
     )
+    return faults[0] + (f" (and {len(faults) - 1} more)" if len(faults) > 1 else "")
 
 
 def _loaded(agent: Agent) -> None:

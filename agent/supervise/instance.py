@@ -55,6 +55,15 @@ def seems_free(state_dir: Path) -> bool:
     return True
 
 
+def other_holder(state_dir: Path) -> int | None:
+    """The process, other than this one, whose number stands in the lock; None where there is none."""
+    try:
+        found = (state_dir / "lock").read_text("ascii", "replace").strip()
+    except OSError:
+        return None
+    return int(found) if found.isdigit() and int(found) != os.getpid() else None
+
+
 def _lock(descriptor: int, state_dir: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -40,6 +40,18 @@ class Notify:
         """Feeds the watchdog."""
         self._say("WATCHDOG=1")
 
+    def trouble(self) -> str:
+        """Why the service manager does not hear us; empty where it does, or there is none that wants to."""
+        if self._notifier is None:
+            return ""
+        if self._notifier.socket is None:
+            return "its socket could not be opened"
+        try:
+            address = self._notifier.socket.getpeername()
+        except OSError as error:
+            return f"its socket is gone: {error.strerror}"
+        return "" if not isinstance(address, str) or os.path.exists(address) else f"its socket {address} is gone"
+
     def _say(self, message: str) -> None:
         if self._notifier is not None:
             # The library encodes Latin-1 and drops a message that has anything else in it, READY=1 included.

@@ -31,14 +31,14 @@ async def reload_when(wanted: asyncio.Event, agent: Agent, worker: Worker, nudge
             config = await worker.run(load, agent.config_path, agent.host.environ, agent.config.secrets)
         except ConfigError as error:
             log.error("the configuration was not reloaded; the old one goes on:\n%s", error)
-            audited.refused(agent, error)
+            agent.load_fault = audited.refused(agent, error)
         except (AgentError, OSError) as error:
             log.error("the configuration was not reloaded; the old one goes on: %s", error)
-            audited.refused(agent, error)
+            agent.load_fault = audited.refused(agent, error)
         else:
             apply(agent, config)
             await worker.run(audited.reloaded, agent, config)
-            agent.loaded = config
+            agent.loaded, agent.load_fault = config, None
         nudge()  # also where the configuration is wrong: a secret in a file of its own may be right now
 
 

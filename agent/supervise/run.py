@@ -69,9 +69,12 @@ class Agent:
     clock: Clock
     meter: Meter
     logs: OwnLogs
+    notify: Notify
     state: str = "starting"
     loaded: Config | None = None
     """The configuration that was read last, where that is another one than it runs with."""
+    load_fault: str | None = None
+    """Why the configuration could not be read the last time it was."""
     stop_reason: str = ""
     stop_failed: bool = False
     log_files: Writer | None = None
@@ -93,7 +96,7 @@ def run(config_path: Path, environ: dict[str, str]) -> int:
         instance.held(host.state_dir),
         notifying(environ) as notify,
     ):
-        agent = Agent(config_path, config, host, SystemClock(), meter, logs)
+        agent = Agent(config_path, config, host, SystemClock(), meter, logs, notify)
         with _log_files(agent), audited(agent):
             return asyncio.run(_run(agent, notify))
 

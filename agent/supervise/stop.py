@@ -120,6 +120,15 @@ def stopping(reload: Callable[[], object]) -> Iterator[Stop]:
         stop.over()
 
 
+def unheard() -> list[str]:
+    """The names of the signals that would not be heard now, of those that ``stopping`` routes."""
+    stops = (signal.SIGTERM, signal.SIGINT)
+    deaf = [each for each in stops if getattr(signal.getsignal(each), "__func__", None) is not Stop.hear]
+    if signal.getsignal(signal.SIGHUP) in (signal.SIG_DFL, signal.SIG_IGN, None):
+        deaf.append(signal.SIGHUP)
+    return [each.name for each in deaf]
+
+
 def _thread_failed(stop: Stop) -> Callable[[threading.ExceptHookArgs], None]:
     def failed(args: threading.ExceptHookArgs) -> None:
         name = args.thread.name if args.thread else "?"
