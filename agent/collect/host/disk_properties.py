@@ -140,5 +140,5 @@ def _number(text: str | None) -> float | None:
 
 def parse(data: bytes) -> Properties:
     """Values by name, of lines ``E:NAME=value``; other lines say other things."""
-    lines = (line[2:].partition("=") for line in data.decode("utf-8", "replace").splitlines() if line.startswith("E:"))
+    lines = (line[2:].partition("=") for line in data.decode("utf-8", "replace").split("\n") if line.startswith("E:"))
     return {name: value for name, equals, value in lines if equals}

@@ -35,6 +35,7 @@ METRICS: Final = (
     Metric("node_filesystem_files", "gauge", "Filesystem total file nodes."),
     Metric("node_filesystem_files_free", "gauge", "Filesystem total free file nodes."),
 )
+_ESCAPED: Final = re.compile(r"\\(0[0-7]{2}|1[0-7]{2})")
 _UNKNOWN: Final = (None,) * 6
 
 
@@ -119,14 +120,17 @@ def _row(mount: Mount, found: os.statvfs_result | None) -> tuple[float | None, .
 def parse(data: bytes) -> list[Mount]:
     """The mounts, in the order in which they were mounted. Raises ValueError on a line of another form."""
     mounts = []
-    for line in os.fsdecode(data).splitlines():
+    for line in os.fsdecode(data).removesuffix("\n").split("\n") if data else ():
         words = line.split(" ")
         if len(words) < 4:
             raise ValueError(f'mounts has a line "{line}"; device, mount point, type and options are expected')
         device, mount_point, kind, options = words[:4]
-        mount_point = mount_point.replace("\\040", " ").replace("\\011", "\t")
-        mounts.append(Mount(device, mount_point, kind, "ro" in options.split(",")))
+        mounts.append(Mount(device, _unescaped(mount_point), kind, "ro" in options.split(",")))
     return mounts
+
+
+def _unescaped(path: str) -> str:
+    return _ESCAPED.sub(lambda found: chr(int(found[1], 8)), path) if "\\" in path else path
 
 
 COLLECTOR: Final = Filesystem

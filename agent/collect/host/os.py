@@ -79,7 +79,7 @@ def _families(release: Mapping[str, str]) -> list[Family]:
 def parse(data: bytes) -> dict[str, str]:
     """Values by name, quotes and escapes taken off as a shell does; lines of another form are left out."""
     values: dict[str, str] = {}
-    for line in data.decode("utf-8", "replace").splitlines():
+    for line in data.decode("utf-8", "replace").split("\n"):
         name, equals, value = line.strip().partition("=")
         if equals and not name.startswith("#"):
             values[name] = _unquoted(value)

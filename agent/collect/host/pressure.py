@@ -68,7 +68,7 @@ def parse(data: bytes, resource: str = "pressure") -> dict[bytes, float]:
     seconds: dict[bytes, float] = {}
     for line in data.splitlines():
         kind, _, rest = line.partition(b" ")
-        total = rest.rpartition(b"total=")[2]
+        total = rest.partition(b"total=")[2]
         # divided twice, as node_exporter does: the last digit of the two ways differs
         seconds[kind] = number(total, f"pressure/{resource}: total") / 1000.0 / 1000.0
     return seconds

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from agent.batch import Family
     from agent.collect.host.machine import Machine
 
-NANOSECONDS: Final = 1e9
+NANOSECONDS: Final = 1_000_000_000
 ZONE: Final = Metric("node_time_zone_offset_seconds", "gauge", "System time zone offset in seconds.")
 AVAILABLE: Final = Metric(
     "node_time_clocksource_available_info",
