@@ -54,7 +54,7 @@ SUBJECTS: Final[dict[str, Subject]] = {
     "rapl": Subject("agent.collect.host.rapl", "sys/class/powercap"),
     "schedstat": Subject("agent.collect.host.schedstat", "proc/schedstat"),
     "selinux": Subject("agent.collect.host.selinux"),
-    "sockstat": Subject("agent.collect.host.sockstat", "proc/net/sockstat"),
+    "sockstat": Subject("agent.collect.host.sockstat", "proc/net/sockstat", empty_is_success=True),
     "softnet": Subject("agent.collect.host.softnet", "proc/net/softnet_stat"),
     "stat": Subject("agent.collect.host.stat", "proc/stat"),
     "tapestats": Subject("agent.collect.host.tapestats", "sys/class/scsi_tape"),
