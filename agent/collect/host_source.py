@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from agent.batch import Family, Metrics, cycle_of, labels_of
 from agent.collect.host import SUBJECTS, Subject
 from agent.collect.host.machine import Machine
-from agent.collect.poll import Poll, Result
+from agent.collect.poll import NO_DATA, Poll, Result
 from agent.wire.series import Metric, Table
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ class HostSource:
         self._results = results
         self._cycled_seconds = self._clock.monotonic_seconds()
         found = {result.name: result for result in results}
-        scrapes = SCRAPES.families({(name,): _scraped(found.get(name)) for name in self._subjects.names})
+        scrapes = SCRAPES.families({(name,): _scraped(name, found.get(name)) for name in self._subjects.names})
         self._families = [*chain.from_iterable(result.families for result in results), *scrapes]
 
     def _batch(self) -> Metrics:
@@ -150,8 +150,10 @@ class HostSource:
         return self._last
 
 
-def _scraped(result: Result | None) -> tuple[float, float]:
-    return (0.0, 0.0) if result is None else (result.seconds, float(result.failure is None))
+def _scraped(name: str, result: Result | None) -> tuple[float, float]:
+    """Seconds and success. What has nothing here succeeds where node_exporter says so too."""
+    seconds, failure = (0.0, NO_DATA) if result is None else (result.seconds, result.failure)
+    return seconds, float(failure is None or (failure == NO_DATA and SUBJECTS[name].empty_is_success))
 
 
 @asynccontextmanager
