@@ -12,7 +12,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from agent.collect.host.attributes import attributes, number, text
-from agent.collect.host.kernelfile import entries
+from agent.collect.host.kernelfile import ABSENT, entries
 from agent.errors import NoData
 from agent.wire.series import Metric, Table
 
@@ -107,7 +107,13 @@ def _entries(path: str) -> list[str]:
 
 
 def _directories(path: str) -> list[str]:
-    return [name for name in _entries(path) if os.path.isdir(f"{path}/{name}")]
+    try:
+        with os.scandir(path) as there:
+            return sorted(entry.name for entry in there if entry.is_dir(follow_symlinks=False))
+    except OSError as error:
+        if error.errno in ABSENT:
+            return []
+        raise
 
 
 def _number(directory: str, name: str) -> float | None:

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 FILES: Final = {
     "abdstats": "zfs_abd",
     "arcstats": "zfs_arc",
-    "dbufstats": "zfs_dbuf",
     "dmu_tx": "zfs_dmu_tx",
     "dnodestats": "zfs_dnode",
     "fm": "zfs_fm",
@@ -39,9 +39,11 @@ FILES: Final = {
     "zfetchstats": "zfs_zfetch",
     "zil": "zfs_zil",
 }
-"""File: start of its metrics' names. Versions of ZFS have more and fewer of them."""
+"""File: start of its metrics' names. Versions of ZFS have more and fewer of them; node_exporter takes these."""
 
-STATES: Final = ("online", "degraded", "faulted", "offline", "removed", "unavail", "suspended")
+STATES: Final = ("online", "degraded", "faulted", "offline", "removed", "unavail")
+
+_STATE: Final = "node_zfs_zpool_state"
 
 MOST_SERIES: Final = 65536
 """Series of which the bytes are remembered."""
@@ -85,7 +87,9 @@ class Zfs:
             elif file == "io":
                 self._add(gathered, "zfs_zpool", "io", parse_io(read(f"{path}/io")), pool)
             elif file == "state":
-                _add_state(gathered, pool, read(f"{path}/state"))
+                now = read(f"{path}/state").strip().lower().decode("ascii", "replace")
+                for state, labelled in _states(pool):
+                    gathered.add(_STATE, "gauge", "kstat.zfs.misc.state", labelled, float(state == now))
 
     def _add(
         self, gathered: Gathered, prefix: str, origin: str, numbers: Numbers, pool: str = "", dataset: str = ""
@@ -108,11 +112,10 @@ def _described(prefix: str, origin: str, name: bytes, pool: str, dataset: str) -
     return metric, f"kstat.zfs.misc.{origin}.{read_as}", series(metric, (("dataset", dataset), ("zpool", pool)))
 
 
-def _add_state(gathered: Gathered, pool: str, data: bytes) -> None:
-    now = data.strip().lower().decode("ascii", "replace")
-    for state in STATES:
-        labelled = series("node_zfs_zpool_state", (("state", state), ("zpool", pool)))
-        gathered.add("node_zfs_zpool_state", "gauge", "kstat.zfs.misc.state", labelled, float(state == now))
+@lru_cache(maxsize=256)
+def _states(pool: str) -> tuple[tuple[str, bytes], ...]:
+    """Each state a pool can be in, and its series."""
+    return tuple((state, series(_STATE, (("state", state), ("zpool", pool)))) for state in STATES)
 
 
 def parse(data: bytes) -> Numbers:
