@@ -99,9 +99,13 @@ def parse_backends(data: bytes) -> dict[Row, list[float]]:
 
 
 def _hexadecimal(field: bytes) -> float:
-    if len(field) > 16:
-        raise ValueError(f'"{field[:32].decode("utf-8", "replace")}" is not a number of 64 bits')
-    return float(int(field, 16))
+    try:
+        if len(field) > 16:
+            raise ValueError
+        return float(int(field, 16))
+    except ValueError:
+        shown = field[:32].decode("utf-8", "replace")
+        raise ValueError(f'ip_vs_stats: "{shown}" is not a hexadecimal number of 64 bits') from None
 
 
 @lru_cache(maxsize=4096)
