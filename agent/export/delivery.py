@@ -61,13 +61,22 @@ class Piece:
 class Delivery:
     """One unit on its way. ``refused_whole`` is asked after each such answer whether to hold instead of going on.
 
-    ``isolate`` says that the destination's code has failed on this unit before, again and again.
+    ``isolate`` says that the destination's code has failed on this unit before, again and again. ``accepted_any``
+    says whether it has ever taken anything: what one that has not says of a whole request decides nothing.
     """
 
-    def __init__(self, attempt: Attempt, refused_whole: Callable[[], bool], *, isolate: bool = False) -> None:
+    def __init__(
+        self,
+        attempt: Attempt,
+        refused_whole: Callable[[], bool],
+        *,
+        isolate: bool = False,
+        accepted_any: Callable[[], bool] = lambda: True,
+    ) -> None:
         self._attempt = attempt
         self._refused_whole = refused_whole
         self._isolate = isolate
+        self._accepted_any = accepted_any
         self.outcome = Outcome()
 
     async def deliver(self, batches: Sequence[Sendable]) -> Outcome:
@@ -119,6 +128,8 @@ class Delivery:
         if clean is not None:
             return [clean]
         if not refusal.blames_records:
+            if refusal.reach == "request" and not self._accepted_any():
+                raise Hold(refusal.reason, f"the first request was refused: {refusal.detail}")
             self._hold_if_all_are_refused(refusal)
         if refusal.reach == "request" or (refusal.reach == "batch" and len(pieces) == 1):
             for piece in pieces:

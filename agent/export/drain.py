@@ -167,7 +167,12 @@ class Drain:
         mended = [await self._mended(parcel) for parcel in unit]
         self._nudged.clear()
         isolate = self._faults >= MOST_FAULTS
-        delivery = Delivery(self._requests.send, self.state.refused_whole, isolate=isolate)
+        delivery = Delivery(
+            self._requests.send,
+            self.state.refused_whole,
+            isolate=isolate,
+            accepted_any=lambda: self.state.accepted_any,
+        )
         try:
             outcome = await delivery.deliver([part.batch for part in mended if part.batch is not None])
         except (Retry, Hold) as refusal:
@@ -316,8 +321,13 @@ class Drain:
 
 
 def _probes(batches: Sequence[Sendable]) -> Iterator[Batch]:
-    """The first record, the last one of the same batch, and the last one of all, which may have arrived since."""
+    """The first record, the last one of the same batch, and the last one of all, which may have arrived since.
+
+    Not so of metrics: a sample sent ahead of its turn would make those before it in its series out of order.
+    """
     places = [(0, 0), (0, -1), (-1, -1)] if batches else []
+    if batches and batches[0].signal == "metrics":
+        places.pop()
     seen: set[tuple[int, int]] = set()
     for batch_place, record_place in places:
         number = range(len(batches))[batch_place]

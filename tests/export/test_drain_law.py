@@ -15,7 +15,21 @@ from agent.errors import Hold, Reject, Retry, TooLarge
 from agent.export.drain import PROBE_SECONDS, Parcel
 from tests.export.lane_fakes import Backend, Lane, Shelf, lane, logs, texts
 
-KINDS = ("accept", "busy", "asked", "unseen", "late", "fault", "cancel", "hold", "large", "refuse", "some")
+KINDS = (
+    "accept",
+    "busy",
+    "asked",
+    "unseen",
+    "late",
+    "fault",
+    "cancel",
+    "hold",
+    "large",
+    "refuse",
+    "some",
+    "final",
+    "batch",
+)
 
 
 @dataclass
@@ -39,9 +53,22 @@ class World:
         """The answer of this kind to whatever is sent."""
 
         def answer(batches: Sequence[Batch]) -> Any:
+            if kind in ("final", "batch"):
+                return self._refuse_at_once(kind, len(batches), texts(batches))
             return self._answer(kind, texts(batches))
 
         return answer
+
+    def _refuse_at_once(self, kind: str, batches: int, sent: list[str]) -> BaseException | Receipt:
+        """An answer about a whole request, or about a whole batch where that was sent alone."""
+        if {*sent} & {*self.stored, *self.probed}:
+            return self._answer("accept", sent)
+        if kind == "final":
+            self.poison |= set(sent)
+            return Reject("bad", blames_records=True, reach="request")
+        if batches == 1:
+            self.poison |= set(sent)
+        return Reject("bad", blames_records=True, reach="batch")
 
     def _answer(self, kind: str, sent: list[str]) -> BaseException | Receipt:
         if kind in ("unseen", "late"):  # it arrived, or it did not; the answer was lost either way

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,9 @@ from agent.batch import Metrics
 from agent.contract import Receipt
 from agent.errors import Hold, Refusal, Reject, Retry, TooLarge
 from agent.export.delivery import Delivery
+from agent.export.drain import PROBE_SECONDS
 from agent.export.remote_write_options import COMPONENT, RemoteWriteOptions
+from tests.export.lane_fakes import Shelf, lane
 from tests.fakes import FakeClock, context
 from tests.peers.loki import Receiver, Scripted, answers, html, open_receiver, redirect, reset
 from tests.peers.remote_write import WRITE, WriteJudge
@@ -292,6 +294,47 @@ async def test_a_request_too_large_goes_in_halves_in_the_order_of_time(tmp_path:
         assert await delivered(destination, *(metrics(b"a", b"b", at_seconds=t) for t in range(4))) == ({}, 5)
         for stored in judge(receiver).samples.values():
             assert [at for at, _ in stored] == [NOW_NS // 1_000_000 + 1000 * t for t in range(4)]
+
+
+class Refusing:
+    """Refuses every request for good, but the first few, until it is told to take them."""
+
+    def __init__(self, taken: int = 0) -> None:
+        self.sent: list[list[bytes]] = []
+        self.taken = taken
+        self.takes = False
+
+    async def send(self, batches: Sequence[Metrics]) -> Receipt:
+        self.sent.append([series for batch in batches for series in batch.series])
+        if self.takes or len(self.sent) <= self.taken:
+            return Receipt()
+        raise Reject("refused", "another protocol", reach="request")
+
+
+async def test_a_lane_that_was_never_accepted_is_held_before_it_has_let_anything_go() -> None:
+    shelf, server = Shelf(metrics(b"a1", b"a2", b"a3"), metrics(b"b1", b"b2"), metrics(b"c1")), Refusing()
+    async with lane(shelf, server) as running:
+        assert running.state.hold_reason == "refused: the first request was refused: another protocol"
+        await running.clock.advance(2 * PROBE_SECONDS)
+        assert running.state.doing == "held"
+        assert not shelf.acked
+        server.takes = True
+        await running.clock.advance(PROBE_SECONDS)
+        assert shelf.totals() == {"delivered": 6, "rejected": 0, "dropped": 0}
+
+
+async def test_a_held_lane_of_metrics_tries_with_no_sample_ahead_of_its_turn() -> None:
+    shelf, server = Shelf(metrics(b"a1", b"a2", b"a3"), metrics(b"b1", b"b2"), metrics(b"c1")), Refusing()
+    async with lane(shelf, server) as running:
+        await running.clock.advance(2 * PROBE_SECONDS)
+    assert server.sent == [[b"a1", b"a2", b"a3"], *[[b"a1"], [b"a3"]] * 2]
+
+
+async def test_twenty_refused_whole_in_a_row_hold_a_lane_that_was_accepted_before() -> None:
+    shelf, server = Shelf(*(metrics(b"up", at_seconds=turn) for turn in range(30))), Refusing(taken=5)
+    async with lane(shelf, server) as running:
+        assert running.state.doing == "held"
+    assert shelf.totals() == {"delivered": 5, "rejected": 19, "dropped": 0}
 
 
 # Options
