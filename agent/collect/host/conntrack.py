@@ -53,7 +53,7 @@ class Conntrack:
         values = {name: number(read(f"{self._sizes}/{file}"), file) for file, name in SIZES}
         try:
             counted = parse(read(self._statistics))
-        except NoData:  # a kernel without CONFIG_NF_CONNTRACK_PROCFS
+        except (NoData, PermissionError):  # a kernel without CONFIG_NF_CONNTRACK_PROCFS, or one that hides it
             counted = {}
         values |= {f"node_nf_conntrack_stat_{name}": value for name, value in counted.items()}
         return [single(name, "gauge", text, values[name]) for name, text in HELP.items() if name in values]

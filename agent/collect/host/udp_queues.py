@@ -51,16 +51,16 @@ class UdpQueues:
 
 def parse(data: bytes, file: str = "udp") -> tuple[float, float]:
     """Bytes in all queues to send and to receive. Raises ValueError on a line of another form."""
-    lines = data.splitlines()[1:]
-    if data.count(_EMPTY) == len(lines):  # as nearly always, and some servers have ten thousand sockets
+    if data.count(_EMPTY) == data.count(b"\n") - 1:  # as nearly always, and some servers have ten thousand sockets
         return 0.0, 0.0
+    lines = data.splitlines()[1:]
     queues = [line.split(None, 5)[4:5] for line in lines]
     pairs = [queue[0].partition(b":") for queue in queues if queue]
     if len(pairs) != len(lines):
         raise ValueError(f"{file} has a line without tx_queue and rx_queue")
     sent = hexadecimal([pair[0] for pair in pairs], f"{file}: tx_queue")
     received = hexadecimal([pair[2] for pair in pairs], f"{file}: rx_queue")
-    return sum(sent), sum(received)
+    return sum(sent, 0.0), sum(received, 0.0)
 
 
 COLLECTOR: Final = UdpQueues

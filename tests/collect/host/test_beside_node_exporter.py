@@ -49,6 +49,9 @@ MOVING: Final[Mapping[str, str]] = {
 COUNTERS: Final = re.compile(r"node_(netstat_(?!Tcp_CurrEstab|Ip_Forwarding)|vmstat_|nf_conntrack_stat_).*")
 """What node_exporter calls untyped or a gauge and the kernel counts; they rise as counters do."""
 
+NOT_THE_MACHINE: Final = ("--no-collector.systemd",)
+"""It has five series for each unit of systemd, in thousands on some machines: another collector's subject."""
+
 OF_THE_EXPORTER: Final = re.compile(r"node_exporter_build_info|node_textfile_.*")
 """What node_exporter says of itself and of files that others write for it."""
 
@@ -88,8 +91,8 @@ def spelt(key: Key) -> str:
 
 @installed
 def test_on_this_machine_nearly_every_series_is_there_and_equal(tmp_path: Path) -> None:
-    with node_exporter() as scrape:
-        collected(tmp_path)
+    with node_exporter(*NOT_THE_MACHINE) as scrape:
+        collected(tmp_path)  # the first cycle imports: after it, ours lies close to both of its scrapes
         before = scrape()
         ours = collected(tmp_path)
         after = scrape()

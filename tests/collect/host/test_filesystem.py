@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -181,3 +183,38 @@ def test_no_more_threads_than_the_bound_are_stuck() -> None:
     assert ask(paths) == []
     assert threading.active_count() - before <= MOST_STUCK
     servers.revive()
+
+
+@contextmanager
+def dead(folder: Path) -> Iterator[None]:
+    """A real file system that nobody answers for: its program has opened /dev/fuse and says nothing."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    folder.mkdir()
+    try:
+        program = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        pytest.skip("needs a file system that does not answer: run this as root, where FUSE is")
+    options = f"fd={program},rootmode=40000,user_id=0,group_id=0".encode()
+    try:
+        if libc.mount(b"dead", os.fsencode(folder), b"fuse.dead", 0, options):
+            pytest.skip("needs a file system that does not answer: run this as root, where FUSE may be mounted")
+        yield
+    finally:
+        os.close(program)
+        libc.umount2(os.fsencode(folder), 2)
+
+
+@pytest.mark.root
+def test_a_real_file_system_that_does_not_answer_loses_its_own_series_and_nobody_elses(tmp_path: Path) -> None:
+    mounts = "/dev/a / ext4 rw 0 0\ndead /dead fuse.dead rw 0 0\ntmpfs /more tmpfs rw 0 0\n"
+    (tmp_path / "more").mkdir()
+    collector = filesystem(tmp_path, mounts, deadline_seconds=0.4)
+    with dead(tmp_path / "dead"):
+        for _ in range(2):
+            found = samples(collector.collect())
+            assert found['node_filesystem_device_error{device="dead",fstype="fuse.dead",mountpoint="/dead"}'] == 1
+            assert found['node_filesystem_device_error{device="tmpfs",fstype="tmpfs",mountpoint="/more"}'] == 0
+            assert len(found) == 7 + 1 + 7
+        (stuck,) = [thread for thread in threading.enumerate() if thread.name == "statvfs"]
+    stuck.join(10)
+    assert not stuck.is_alive()
