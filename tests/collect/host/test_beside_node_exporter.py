@@ -65,6 +65,17 @@ NOT_REDIRECTED: Final[Mapping[str, str]] = {
 """Names whose values come from the running kernel, whatever tree is given."""
 
 
+SAME_OPTIONS: Final = (
+    f"--collector.filesystem.mount-points-exclude={HostOptions().filesystem_mount_points_exclude}",
+    f"--collector.filesystem.fs-types-exclude={HostOptions().filesystem_types_exclude}",
+    f"--collector.diskstats.device-exclude={HostOptions().diskstats_exclude}",
+    f"--collector.netstat.fields={HostOptions().netstat_fields}",
+    f"--collector.vmstat.fields={HostOptions().vmstat_fields}",
+    "--collector.netdev.device-exclude=",
+)
+"""What our options say unless they are set, for Debian has changed what node_exporter's say."""
+
+
 def collected(tmp_path: Path, tree: Path | None = None, **options: object) -> Exposition:
     """What the agent's host source gives in one cycle, read back from its own exposition."""
     given = context(tmp_path, "host")
@@ -103,6 +114,14 @@ def test_on_this_machine_nearly_every_series_is_there_and_equal(tmp_path: Path) 
     agree(otherwise_declared(before, ours))
 
 
+@installed
+def test_on_this_machine_there_is_no_series_that_it_does_not_know(tmp_path: Path) -> None:
+    with node_exporter(*SAME_OPTIONS) as scrape:
+        before, ours, after = scrape(), collected(tmp_path), scrape()
+    unknown = ours.values.keys() - before.values.keys() - after.values.keys()
+    assert sorted(map(spelt, unknown)) == []
+
+
 def agree(found: Mapping[str, object]) -> None:
     """Fails and shows all that was found."""
     assert not found, "\n".join(f"{name}: {values}" for name, values in sorted(found.items()))
@@ -136,8 +155,8 @@ def wrong(before: Exposition, ours: Exposition, after: Exposition) -> dict[str, 
 @installed
 @pytest.mark.parametrize("tree", OTHER_MACHINES, ids=lambda tree: tree.name)
 def test_on_the_tree_of_another_machine_everything_is_equal(tree: Path, tmp_path: Path) -> None:
-    options = HostOptions()
     flags = [
+        *SAME_OPTIONS,
         f"--path.procfs={existing(tree / 'proc', tmp_path)}",
         f"--path.sysfs={existing(tree / 'sys', tmp_path)}",
         f"--path.rootfs={tree}",
@@ -146,9 +165,6 @@ def test_on_the_tree_of_another_machine_everything_is_equal(tree: Path, tmp_path
         "--no-collector.textfile",
         "--no-collector.systemd",
         "--no-collector.bcache",
-        f"--collector.filesystem.mount-points-exclude={options.filesystem_mount_points_exclude}",
-        f"--collector.diskstats.device-exclude={options.diskstats_exclude}",
-        "--collector.netdev.device-exclude=",
         "--collector.cpu.info",
     ]
     with node_exporter(*flags) as scrape:
