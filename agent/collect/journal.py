@@ -23,7 +23,7 @@ from agent.collect.journal_own import own_records
 from agent.collect.journal_place import KEY, Resumed, position
 from agent.errors import AgentError
 from agent.ownlogs import Repeating
-from agent.wire.journaljson import cursor_of, last_line, time_us_of_cursor, without
+from agent.wire.journaljson import boot_of_cursor, cursor_of, last_line, time_us_of_cursor, without
 from agent.worker import Worker
 
 if TYPE_CHECKING:
@@ -64,7 +64,9 @@ class JournalSource:
         self._committed_at = self._clock.monotonic_seconds()
         self._child: Child | None = None
         self._lines = self._new_lines()
-        self._resumed = self._new_resumed("")
+        self._resumed = self._new_resumed("", shown=False)
+        self._caught_up = options.directory is not None
+        self._following = False
         self._busy = False
         self._failures = 0
         self._restarts = 0
@@ -153,7 +155,11 @@ class JournalSource:
 
     def _start(self) -> Child:
         cursor = self._cursor or ""
-        command = journal_command.follow(self._options, self._batches.fields, cursor, self._boot_id)
+        of_this_boot = bool(self._boot_id) and boot_of_cursor(cursor) == self._boot_id
+        self._following = self._caught_up or of_this_boot
+        command = journal_command.printing(
+            self._options, self._batches.fields, cursor, self._boot_id, following=self._following
+        )
         child = Child(command, self._environ)
         try:
             if not self._version:
@@ -161,7 +167,8 @@ class JournalSource:
             child.start()
         except OSError as error:
             raise self._cannot_start(error) from error
-        self._child, self._lines, self._resumed = child, self._new_lines(), self._new_resumed(cursor)
+        shown = of_this_boot or not self._following or self._options.directory is not None
+        self._child, self._lines, self._resumed = child, self._new_lines(), self._new_resumed(cursor, shown=shown)
         return child
 
     def _ask_version(self) -> str:
@@ -186,6 +193,9 @@ class JournalSource:
         await self._worker.run(_buried, child)
         stderr = child.stderr
         self._count_too_long()
+        if child.status == 0 and not self._following:  # it has printed what there was, of earlier boots too
+            self._caught_up = True
+            return
         self._restarts += 1
         self._context.meter.add(RESTARTS, 1, (self._context.name,))
         if self._cursor and journal_command.refuses_cursor(stderr):
@@ -195,7 +205,7 @@ class JournalSource:
                 " ".join(stderr.split()),
                 extra={"context": {"source": self._context.name}},
             )
-            self._cursor = ""
+            self._cursor, self._caught_up = "", self._options.directory is not None
             return
         how = journal_command.ended(child.status, stderr)
         self._troubles.failed(how, f"journalctl {how}; it is started again", source=self._context.name)
@@ -233,9 +243,9 @@ class JournalSource:
     def _new_lines(self) -> Lines:
         return Lines(self._options.max_line_bytes * ENTRY_FACTOR)
 
-    def _new_resumed(self, cursor: str) -> Resumed:
+    def _new_resumed(self, cursor: str, *, shown: bool) -> Resumed:
         whole = not journal_command.selects(self._options) and self._options.namespace is None
-        return Resumed(cursor, self._context.name, self._context.meter, whole)
+        return Resumed(cursor, self._context.name, self._context.meter, whole, shown)
 
 
 def _buried(child: Child) -> None:

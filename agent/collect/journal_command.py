@@ -1,8 +1,12 @@
 """This file is how journalctl is called: with which arguments and environment, and what its complaints mean.
 
-The entry at the cursor is asked for again (``--cursor``, not ``--after-cursor``) and left out here. journalctl 252 and
-others pass over one entry too many after a cursor whose own entry was vacuumed away; and an answer that does not begin
-with that entry tells that it is gone.
+What journalctl 252 and 257 were seen to do, and what follows from it:
+
+    --after-cursor passes over one entry too many where the cursor's own was vacuumed away (252): so --cursor, and the
+                   entry at the cursor is left out here; an answer that does not begin with it tells that it is gone
+    --follow       shows one boot only, whatever --boot says (252, 257): so what is of earlier boots is printed without
+                   it first, by a run that ends; --merge would show all boots, and the journals of other machines too
+    --unit=PATTERN is resolved at the start, and units that are new are missed: so patterns are matched here
 """
 
 from __future__ import annotations
@@ -53,13 +57,19 @@ def environment(host: Host) -> dict[str, str]:
     return {"LC_ALL": "C", "PATH": host.environ.get("PATH", DEFAULT_PATH), "SYSTEMD_COLORS": "0", "SYSTEMD_PAGER": ""}
 
 
-def follow(options: JournalOptions, fields: Iterable[str], cursor: str, boot_id: str) -> list[str]:
-    """The command that prints every entry from the one at ``cursor`` on, or from the oldest one, and goes on."""
+def printing(
+    options: JournalOptions, fields: Iterable[str], cursor: str, boot_id: str, *, following: bool
+) -> list[str]:
+    """The command that prints every entry from the one at ``cursor`` on, or from the oldest one.
+
+    ``following`` goes on with what is written then, and leaves out earlier boots; in a directory there is but one way,
+    as its last boot need not be the machine's.
+    """
     units = () if matched_here(options) else options.units
     return [
         *_reading(options, fields),
-        "--follow",
-        "--no-tail",
+        *(("--follow", "--no-tail") if following else ()),
+        *(("--merge",) if following and options.directory else ()),
         *((f"--cursor={cursor}",) if cursor else ()),
         *(f"--unit={unit}" for unit in units),
         *((f"--priority={options.priorities}",) if options.priorities else ()),

@@ -52,9 +52,10 @@ def own_records(host: Host, clock: Clock) -> Own:
 
 
 def group_of(lines: list[str]) -> str:
-    """The control group in which systemd manages the process, of the lines of /proc/self/cgroup."""
+    """The control group in which systemd manages the process, of the lines of /proc/self/cgroup; it may manage them
+    in a hierarchy of its own or in that of version 2, and the other one then has the process at its root."""
     paths = dict(line.split(":", 2)[1:] for line in lines if line.count(":") >= 2)
-    return paths.get("name=systemd") or paths.get("", "")
+    return next((path for path in (paths.get("name=systemd", ""), paths.get("", "")) if units_of(path)[0]), "")
 
 
 def units_of(group: str) -> tuple[str, str]:

@@ -34,6 +34,8 @@ class Resumed:
     meter: Meter
     whole: bool
     """Whether every entry of the journal is printed, so that numbers that are missing are entries that are gone."""
+    shown: bool
+    """Whether the entry at ``cursor`` would have been printed, were it there."""
     expecting: bool = True
 
     def rest(self, block: bytes) -> bytes:
@@ -45,7 +47,7 @@ class Resumed:
         first = cursor_of(block[:end])
         if self.cursor and first == self.cursor:
             return block[end:]
-        if self.cursor and first:
+        if self.cursor and first and self.shown:
             self._gone(first)
         return block
 

@@ -31,6 +31,7 @@ KEYWORDS: Final = ("emerg", "alert", "crit", "error", "warning", "notice", "info
 
 _REALTIME = re.compile(rb'"__REALTIME_TIMESTAMP":"(\d+)"')
 _CURSOR = re.compile(rb'"__CURSOR":"([^"\\]+)"')
+_PLACE_BOOT = re.compile(r";b=([0-9a-f]{32})(?:;|$)")
 _PLACE_TIME = re.compile(r";t=([0-9a-f]{1,14})(?:;|$)")
 _PLACE = re.compile(r"s=([0-9a-f]{32});i=([0-9a-f]+)(?:;.*)?")
 
@@ -67,6 +68,12 @@ def time_us_of_cursor(cursor: str) -> int:
     """When the entry at ``cursor`` was written, in microseconds; 0 for any other text."""
     found = _PLACE.fullmatch(cursor) and _PLACE_TIME.search(cursor)
     return int(found[1], 16) if found else 0
+
+
+def boot_of_cursor(cursor: str) -> str:
+    """The id of the boot in which the entry at ``cursor`` was written; empty for any other text."""
+    found = _PLACE_BOOT.search(cursor)
+    return found[1] if found else ""
 
 
 def without(block: bytes, members: Sequence[bytes], since_us: int = 0) -> tuple[bytes, int]:

@@ -19,7 +19,7 @@ SCRIPT = """#!{python} -S
 import json, os, re, select, signal, sys, time
 folder = {folder!r}
 known = re.compile(
-    "--no-pager|--all|--output=json|--output-fields=.+|--follow|--no-tail|--lines=1|--cursor=.+|--directory=/.+"
+    "--no-pager|--all|--output=json|--output-fields=.+|--follow|--no-tail|--merge|--lines=1|--cursor=.+|--directory=/.+"
     "|--namespace=.+|--unit=.+|--priority=.+|[A-Z_]+=.*")
 asked = sys.argv[1:]
 with open(folder + "/asked.jsonl", "a") as file:
@@ -68,6 +68,13 @@ if "--lines=1" in asked:
     entries = [line for line in open(folder + "/journal") if line.startswith("{{")]
     for line in entries[-1:]:
         show(json.loads(line))
+    raise SystemExit
+if "--follow" not in asked:
+    for index, line in enumerate(open(folder + "/journal").read().splitlines(), 1):
+        if line.startswith("!"):
+            direct(line, index)
+        elif not cursor or number(json.loads(line)["__CURSOR"]) >= number(cursor):
+            show(json.loads(line))
     raise SystemExit
 closed = select.poll()
 closed.register(1, select.POLLERR)

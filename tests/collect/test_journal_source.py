@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -26,7 +27,7 @@ from agent.contract import Context
 from agent.errors import AgentError
 from agent.host import Host
 from agent.ownmetrics import Meter
-from tests.collect.fake_journal import FakeJournal
+from tests.collect.fake_journal import BOOT_ID, FakeJournal
 from tests.fakes import context
 
 LOST = "telemetry_agent_source_lost_total"
@@ -52,6 +53,8 @@ class Reading:
         self.journal = journal
         self.tmp_path = tmp_path
         self.proc = tmp_path / "proc"
+        (self.proc / "sys/kernel/random").mkdir(parents=True)
+        (self.proc / "sys/kernel/random/boot_id").write_text(str(UUID(BOOT_ID)) + "\n")
         self.clock = QuickClock()
         self.meter = Meter()
         self.committed: dict[str, str] = {}
@@ -375,7 +378,7 @@ async def test_journalctl_gets_a_clean_environment_and_what_was_selected(
     async with reading.open(namespace="noisy", directory="/var/log/journal") as read:
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(read(1), 0.3)
-    first, second = journal.follows()
+    first, second = journal.asked()[1], journal.follows()[-1]
     assert set(first["environ"]) - {"LC_CTYPE", "PWD"} == {"LC_ALL", "PATH", "SYSTEMD_COLORS", "SYSTEMD_PAGER"}
     assert first["environ"]["LC_ALL"] == "C"
     assert first["arguments"] == [
@@ -383,8 +386,6 @@ async def test_journalctl_gets_a_clean_environment_and_what_was_selected(
         "--all",
         "--output=json",
         "--output-fields=MESSAGE,PRIORITY,_SYSTEMD_UNIT,_TRANSPORT,_PID",
-        "--follow",
-        "--no-tail",
         "--unit=nginx",
         "--unit=app@1.service",
         "--priority=warning",
@@ -397,6 +398,7 @@ async def test_journalctl_gets_a_clean_environment_and_what_was_selected(
         "--namespace=noisy",
         "--follow",
         "--no-tail",
+        "--merge",
         f"--cursor={cursors[-1]}",
     ]
 
@@ -418,7 +420,7 @@ async def test_units_by_pattern_are_told_apart_here_so_that_new_ones_are_seen(
         b"started",
         b"yes",
     ]
-    assert not any(argument.startswith("--unit") for argument in journal.follows()[0]["arguments"])
+    assert not any(argument.startswith("--unit") for argument in journal.asked()[1]["arguments"])
 
 
 # Back-pressure and bounds
@@ -466,6 +468,8 @@ async def test_only_the_last_batch_of_a_block_moves_the_position(reading: Readin
 async def test_at_rest_nothing_is_woken(reading: Reading, journal: FakeJournal) -> None:
     journal.write("one")
     async with reading.open() as read:
+        await read(1)
+        journal.write("two")
         await read(1)
         slept = len(reading.clock.slept)
         with pytest.raises(TimeoutError):
