@@ -236,8 +236,15 @@ async def test_its_own_restart_loses_nothing(server: Prometheus, tmp_path: Path,
     assert stored == {named(each): [(float(at), str(at + i)) for at in times] for i, each in enumerate(series)}
 
 
-async def test_cycles_too_old_for_it_are_refused_alone_and_counted(server: Prometheus, tmp_path: Path) -> None:
-    """It takes nothing older than an hour before the newest sample it has of anybody."""
+@pytest.mark.parametrize("kept", ["15d", "2h"])
+async def test_cycles_too_old_for_it_are_refused_alone_and_counted(tmp_path: Path, kept: str) -> None:
+    """It takes nothing older than an hour before the newest sample it has of anybody, however long it keeps them."""
+    (tmp_path / "prometheus").mkdir()
+    with prometheus(tmp_path / "prometheus", f"--storage.tsdb.retention.time={kept}") as server:
+        await refuses_what_is_too_old(server, tmp_path)
+
+
+async def refuses_what_is_too_old(server: Prometheus, tmp_path: Path) -> None:
     series = [b'm{i="%d"}' % i for i in range(100)]
     end = now_seconds()
     ages = (5400, 5000, 4000, 3000, 15)
