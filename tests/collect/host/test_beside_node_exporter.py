@@ -42,6 +42,10 @@ MOVING: Final[Mapping[str, str]] = {
     r"node_time_seconds": "the clock",
     r"node_timex_(offset|maxerror|estimated_error)_seconds": "kept right all the time",
     r"node_timex_frequency_adjustment_ratio": "kept right all the time",
+    r"node_(hwmon|thermal_zone|cooling_device|power_supply)_.*": "measured now",
+    r"node_cpu(_scaling)?_frequency_hertz": "measured now",
+    r"node_(zfs|btrfs)_.*": "other programs write and read",
+    r"node_md_blocks_synced|node_ipvs_backend_.*|node_bonding_active": "goes on",
     r"node_scrape_collector_duration_seconds": "how long each of the two took",
 }
 """Names of gauges that move by nature, and why."""
