@@ -25,7 +25,7 @@ class Subject(NamedTuple):
 SUBJECTS: Final[dict[str, Subject]] = {
     "arp": Subject("agent.collect.host.arp", "proc/net/arp"),
     "bonding": Subject("agent.collect.host.bonding", "sys/class/net/bonding_masters"),
-    "btrfs": Subject("agent.collect.host.btrfs", "sys/fs/btrfs", empty_is_success=True),
+    "btrfs": Subject("agent.collect.host.btrfs", "sys/fs/btrfs", reads_disks=True, empty_is_success=True),
     "conntrack": Subject("agent.collect.host.conntrack", "proc/sys/net/netfilter/nf_conntrack_count"),
     "cpu": Subject("agent.collect.host.cpu", "proc/stat"),
     "cpufreq": Subject("agent.collect.host.cpufreq", "sys/devices/system/cpu/cpufreq", empty_is_success=True),
