@@ -119,15 +119,16 @@ class Reader:
         self._decoder = msgspec.json.Decoder(entry, strict=False)
 
     def entries(self, block: bytes) -> Entries:
-        """The entries of whole lines. A line that is none is counted; no other line suffers for it."""
+        """The entries of whole lines. A line that is none is counted unless it is blank; no other suffers for it."""
         decoded: list[Any] = []
         undecodable = 0
         for piece in _slices(block):
             try:
                 decoded += self._decoder.decode_lines(piece)
             except (msgspec.DecodeError, UnicodeDecodeError):
-                found = [*self._one_by_one(piece)]
-                undecodable += piece.count(b"\n") - len(found)
+                lines = [line for line in piece.split(b"\n") if line.strip()]
+                found = [*self._one_by_one(lines)]
+                undecodable += len(lines) - len(found)
                 decoded += found
         return Entries(
             [entry.time_us for entry in decoded],
@@ -135,8 +136,8 @@ class Reader:
             undecodable,
         )
 
-    def _one_by_one(self, piece: bytes) -> Iterator[Any]:
-        for line in piece.split(b"\n"):
+    def _one_by_one(self, lines: Iterable[bytes]) -> Iterator[Any]:
+        for line in lines:
             try:
                 yield self._decoder.decode(line.decode(errors="replace"))
             except msgspec.DecodeError:

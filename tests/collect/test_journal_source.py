@@ -211,7 +211,7 @@ async def test_garbage_is_counted_and_takes_no_neighbour_with_it(reading: Readin
     journal.write("two")
     async with reading.open() as read:
         assert await read(2) == [b"one", b"two"]
-    assert reading.meter.value(LOST, ("journal", "undecodable")) == 6
+    assert reading.meter.value(LOST, ("journal", "undecodable")) == 5
 
 
 async def test_without_journalctl_the_source_fails_with_what_to_do(reading: Reading, tmp_path: Path) -> None:

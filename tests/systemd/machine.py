@@ -89,6 +89,7 @@ class Machine:
         with (self._folder / "console").open("ab") as console:
             self._launcher = subprocess.Popen(
                 [
+                    *("setpriv", "--pdeathsig", "KILL"),  # no machine outlives the tests
                     *("unshare", "--mount", "--uts", "--ipc", "--net", "--pid", "--fork", "--kill-child=KILL"),
                     *("--propagation", "private", "/bin/bash", str(LAYOUT)),
                     *map(str, (self._folder, self._root, self._group)),
