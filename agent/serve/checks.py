@@ -10,11 +10,11 @@ import errno
 import os
 from typing import TYPE_CHECKING, Final
 
-from agent.serve.health import Check, Finding, Status
+from agent.serve.health import Check, Finding, Group, Status
 from agent.serve.ownprocess import limit, memory_limit_bytes, usage
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
     from agent.clock import Clock
     from agent.host import Host
@@ -31,17 +31,17 @@ _PROBE: Final = ".health-check"
 def machine_checks(host: Host, worker: Worker, clock: Clock) -> tuple[Check, ...]:
     """The checks that need nothing but the machine. ``worker`` is a thread that a dead disk may block."""
 
-    def beside(ask: Callable[[Host], Finding]) -> Callable[[], Awaitable[Finding]]:
-        return lambda: worker.run(ask, host)
+    def beside(name: str, group: Group, ask: Callable[[Host], Finding], when_late: Status = "degraded") -> Check:
+        return Check(name, (group,), lambda: ask(host), when_late, worker)
 
     return (
         Check("loop_turns", ("live",), LoopTurns(clock).run),
-        Check("own_memory", ("live",), beside(own_memory), when_late="degraded"),
-        Check("state_directory", ("live",), beside(state_directory)),
-        Check("kernel_files", ("live",), beside(kernel_files), when_late="degraded"),
-        Check("load", ("live",), beside(load), when_late="degraded"),
-        Check("disk_space", ("ready",), beside(disk_space), when_late="degraded"),
-        Check("memory", ("ready",), beside(memory), when_late="degraded"),
+        beside("own_memory", "live", own_memory),
+        beside("kernel_files", "live", kernel_files),
+        beside("load", "live", load),
+        beside("memory", "ready", memory),
+        beside("disk_space", "ready", disk_space),
+        beside("state_directory", "live", state_directory, "failed"),
     )
 
 

@@ -20,6 +20,7 @@ from agent.serve.routes import Request, Response, Routes, json_response, text_re
 
 if TYPE_CHECKING:
     from agent.clock import Clock
+    from agent.worker import Worker
 
 Group = Literal["live", "ready", "startup"]
 Status = Literal["ok", "degraded", "failed"]
@@ -27,6 +28,9 @@ Status = Literal["ok", "degraded", "failed"]
 GROUPS: Final[tuple[Group, ...]] = ("live", "ready", "startup")
 HTTP_STATUS: Final[dict[Status, int]] = {"ok": 200, "degraded": 200, "failed": 503}
 INTERVAL_SECONDS: Final = 5.0
+REST_SECONDS: Final = 15.0
+"""How often the checks run while somebody asks what they found, and while nobody does."""
+ASKED_SECONDS: Final = 60.0
 DEADLINE_SECONDS: Final = 5.0
 STALE_ROUNDS: Final = 3
 
@@ -41,13 +45,14 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One question. ``run`` returns or raises; raising, and not returning in time, count as ``when_late``."""
+    """One question. ``run`` returns what it found, or something to await for it, or raises; raising, and not returning
+    within DEADLINE_SECONDS, count as ``when_late``. ``beside`` is the thread that one which may block is run on."""
 
     name: str
     groups: tuple[Group, ...]
-    run: Callable[[], Awaitable[Finding]]
-    deadline_seconds: float = DEADLINE_SECONDS
+    run: Callable[[], Finding | Awaitable[Finding]]
     when_late: Status = "failed"
+    beside: Worker | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +76,18 @@ class Report:
 class Health:
     """Runs the checks round by round. ``turn`` is the task that does so; a round may also be awaited by itself."""
 
-    def __init__(self, checks: Sequence[Check], clock: Clock, interval_seconds: float = INTERVAL_SECONDS) -> None:
+    def __init__(self, checks: Sequence[Check], clock: Clock, rest_seconds: float = REST_SECONDS) -> None:
         names = [check.name for check in checks]
         assert len(set(names)) == len(names), f"two checks have one name: {names}"
         self._checks = tuple(checks)
+        self._turns = _turns(checks)
         self._clock = clock
-        self._interval_seconds = interval_seconds
+        self._rest_seconds = rest_seconds
         self._found = {name: Finding("failed", "has not run yet") for name in names}
-        self._overdue: dict[str, asyncio.Future[Finding]] = {}
+        self._overdue: dict[int, asyncio.Future[list[Finding]]] = {}
         self._last_round: float | None = None
+        self._asked_seconds = float("-inf")
+        self._asked = asyncio.Event()
         self._ran = asyncio.Event()
 
     async def wait_for_first_round(self, seconds: float) -> None:
@@ -93,14 +101,40 @@ class Health:
         try:
             while True:
                 await self.round()
-                await self._clock.sleep(self._interval_seconds)
+                await self._clock.sleep(INTERVAL_SECONDS)
+                if self._clock.monotonic_seconds() - self._asked_seconds > ASKED_SECONDS:
+                    await self._rest()
         finally:
             await _ended(self._overdue.values())
 
+    async def _rest(self) -> None:
+        """Returns after the longer interval, or as soon as somebody asks."""
+        self._asked.clear()
+        asked = asyncio.ensure_future(self._asked.wait())
+        rested = asyncio.ensure_future(self._clock.sleep(self._rest_seconds - INTERVAL_SECONDS))
+        try:
+            await asyncio.wait((asked, rested), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await _ended((asked, rested))
+
     async def round(self) -> None:
         """Runs every check once, side by side; returns when the last has answered or is late."""
-        found = await asyncio.gather(*(self._ask(check) for check in self._checks))
-        self._found = {check.name: finding for check, finding in zip(self._checks, found, strict=True)}
+        running = {place: self._begun(place, turn) for place, turn in enumerate(self._turns)}
+        waiting: list[asyncio.Future[Any]] = [each for each in running.values() if isinstance(each, asyncio.Future)]
+        late: asyncio.Future[Any] = asyncio.ensure_future(self._clock.sleep(DEADLINE_SECONDS))
+        try:
+            while waiting and not late.done():
+                await asyncio.wait((*waiting, late), return_when=asyncio.FIRST_COMPLETED)
+                waiting = [each for each in waiting if not each.done()]
+        except asyncio.CancelledError:
+            await _ended(waiting)
+            raise
+        finally:
+            await _ended((late,))
+        found: dict[str, Finding] = {}
+        for place, each in running.items():
+            found |= zip((check.name for check in self._turns[place]), self._given(place, each), strict=True)
+        self._found = {check.name: found[check.name] for check in self._checks}
         self._last_round = self._clock.monotonic_seconds()
         self._ran.set()
 
@@ -127,6 +161,8 @@ class Health:
 
     def _handler(self, group: Group) -> Callable[[Request], Response]:
         def answer(request: Request) -> Response:
+            self._asked_seconds = self._clock.monotonic_seconds()
+            self._asked.set()
             report = self.report(group)
             status = HTTP_STATUS[report.status]
             return (
@@ -137,29 +173,29 @@ class Health:
 
         return answer
 
-    async def _ask(self, check: Check) -> Finding:
-        """One check within its deadline. One that is late goes on, and is not started again before it has ended."""
-        running = self._overdue.pop(check.name, None)
-        if running is None or running.done():
-            running = asyncio.ensure_future(_answer(check))
-        late = asyncio.ensure_future(self._clock.sleep(check.deadline_seconds))
-        try:
-            await asyncio.wait((running, late), return_when=asyncio.FIRST_COMPLETED)
-            if running.done():
-                return running.result()
-            self._overdue[check.name] = running
-            return Finding(check.when_late, f"no answer within {check.deadline_seconds:g} s")
-        except asyncio.CancelledError:
-            await _ended((running,))
-            raise
-        finally:
-            await _ended((late,))
+    def _begun(self, place: int, turn: tuple[Check, ...]) -> list[Finding] | asyncio.Future[list[Finding]]:
+        """What the checks of a turn found, or what will tell. One that is late goes on, and is not started again
+        before it has ended."""
+        overdue = self._overdue.pop(place, None)
+        if overdue is not None and not overdue.done():
+            return overdue
+        if turn[0].beside is not None:
+            return asyncio.ensure_future(turn[0].beside.run(_found_by, turn))
+        return _answered(turn[0])
+
+    def _given(self, place: int, each: list[Finding] | asyncio.Future[list[Finding]]) -> list[Finding]:
+        if isinstance(each, list):
+            return each
+        if each.done():
+            return each.result()
+        self._overdue[place] = each
+        return [Finding(check.when_late, f"no answer within {DEADLINE_SECONDS:g} s") for check in self._turns[place]]
 
     def _silence(self) -> Finding | None:
-        most = STALE_ROUNDS * (self._interval_seconds + DEADLINE_SECONDS)
+        most = STALE_ROUNDS * (self._rest_seconds + DEADLINE_SECONDS)
         if self._last_round is None or (age := self._clock.monotonic_seconds() - self._last_round) <= most:
             return None
-        return Finding("failed", f"the checks last ran {age:.0f} s ago; they run every {self._interval_seconds:g} s")
+        return Finding("failed", f"the checks last ran {age:.0f} s ago; they run every {self._rest_seconds:g} s")
 
 
 def as_text(report: Report) -> str:
@@ -169,11 +205,47 @@ def as_text(report: Report) -> str:
     return "\n".join([report.status, *lines]) + "\n"
 
 
-async def _answer(check: Check) -> Finding:
+def _turns(checks: Sequence[Check]) -> tuple[tuple[Check, ...], ...]:
+    """The checks in the parts that run by themselves: all of one thread together, every other one alone."""
+    beside: dict[Worker, list[Check]] = {}
+    for check in checks:
+        if check.beside is not None:
+            beside.setdefault(check.beside, []).append(check)
+    alone = [(check,) for check in checks if check.beside is None]
+    return (*alone, *map(tuple, beside.values()))
+
+
+def _answered(check: Check) -> list[Finding] | asyncio.Future[list[Finding]]:
+    """What a check on the loop found, or what will tell."""
     try:
-        return await check.run()
+        answer = check.run()
     except Exception as error:  # noqa: BLE001 - a check that breaks has found something
-        return Finding(check.when_late, f"{type(error).__name__}: {error}")
+        return [_broken(check, error)]
+    return [answer] if isinstance(answer, Finding) else asyncio.ensure_future(_awaited(check, answer))
+
+
+async def _awaited(check: Check, answer: Awaitable[Finding]) -> list[Finding]:
+    try:
+        return [await answer]
+    except Exception as error:  # noqa: BLE001 - a check that breaks has found something
+        return [_broken(check, error)]
+
+
+def _found_by(checks: tuple[Check, ...]) -> list[Finding]:
+    """On a thread: what each of its checks found."""
+    found = []
+    for check in checks:
+        try:
+            answer = check.run()
+            assert isinstance(answer, Finding), f"{check.name} has nothing to await on a thread"
+        except Exception as error:  # noqa: BLE001 - a check that breaks has found something
+            answer = _broken(check, error)
+        found.append(answer)
+    return found
+
+
+def _broken(check: Check, error: Exception) -> Finding:
+    return Finding(check.when_late, f"{type(error).__name__}: {error}")
 
 
 async def _ended(tasks: Any) -> None:

@@ -8,7 +8,7 @@ startup   pipeline · destinations_opened · signals_and_notify · spool_opened 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from agent.serve.checks import machine_checks
@@ -41,8 +41,8 @@ def checks(
     config = agent.config
     cycle = HostCycle(pipeline, agent.clock)
 
-    def asked(ask: Callable[[], Finding]) -> Callable[[], Awaitable[Finding]]:
-        async def run() -> Finding:
+    def asked(ask: Callable[[], Finding]) -> Callable[[], Finding]:
+        def run() -> Finding:
             found = ask()
             return Finding(found.status, config.secrets.mask(found.message))
 
@@ -66,7 +66,7 @@ def checks(
         Check("pipeline", ("startup",), asked(lambda: pipeline_finding(agent.state, pipeline))),
         Check("destinations_opened", ("startup",), asked(lambda: opened_finding(config, pipeline))),
         Check("signals_and_notify", ("startup",), asked(lambda: signals_finding(agent.notify))),
-        Check("spool_opened", ("startup",), lambda: worker.run(spool_opened_finding, pipeline)),
+        Check("spool_opened", ("startup",), asked(lambda: spool_opened_finding(pipeline)), beside=worker),
         Check("endpoint", ("startup",), asked(lambda: endpoint_finding(config, endpoint_bound))),
     )
 

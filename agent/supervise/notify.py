@@ -24,6 +24,11 @@ class Notify:
         self._notifier = notifier
         self.watchdog_seconds = watchdog_seconds
 
+    @property
+    def heard(self) -> bool:
+        """Whether there is a service manager to talk to."""
+        return self._notifier is not None
+
     def ready(self, status: str) -> None:
         """Says that the agent is up."""
         self._say(f"READY=1\nSTATUS={_line(status)}")

@@ -54,7 +54,7 @@ SWITCH_SECONDS = 0.0005
 """How long a busy thread may keep the interpreter from the loop."""
 
 MOST_FILES = 65536
-STATUS_SECONDS = 10.0
+STATUS_SECONDS = 30.0
 FIRST_ROUND_SECONDS = 0.2
 """How long READY waits for the first round of health checks."""
 
@@ -307,6 +307,6 @@ def _settle_memory() -> None:
 
 
 async def _tell(agent: Agent, notify: Notify, status: Status) -> None:
-    while True:
+    while notify.heard:
         await agent.clock.sleep(STATUS_SECONDS)
         notify.status(status_line(await status.document()))

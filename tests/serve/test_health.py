@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from agent.serve.health import Check, Finding, Health
 from agent.serve.routes import Request, Response
+from agent.worker import Worker
 from tests.fakes import FakeClock, settle
 
 
@@ -104,7 +107,7 @@ async def test_a_late_check_is_reported_holds_nobody_up_and_is_not_started_twice
         await release.wait()
         return Finding("ok", "back")
 
-    health = Health([Check("disk", ("ready",), stuck, deadline_seconds=5), check("a")], clock)
+    health = Health([Check("disk", ("ready",), stuck), check("a")], clock)
     turning = asyncio.ensure_future(health.turn())
     await clock.advance(5)
     assert dict(health.report("ready").checks)["disk"] == Finding("failed", "no answer within 5 s")
@@ -120,7 +123,8 @@ async def test_a_late_check_is_reported_holds_nobody_up_and_is_not_started_twice
 
 async def test_checks_run_again_at_the_interval() -> None:
     clock = FakeClock()
-    health = Health([check("a", Finding("ok", "first"), Finding("degraded", "second"))], clock, interval_seconds=5)
+    health = Health([check("a", Finding("ok", "first"), Finding("degraded", "second"))], clock)
+    ask(health, "/health/live")
     turning = asyncio.ensure_future(health.turn())
     await settle()
     assert dict(health.report().checks)["a"].message == "first"
@@ -153,15 +157,65 @@ async def test_stopping_ends_what_is_under_way() -> None:
 
 async def test_checks_that_no_longer_run_are_themselves_a_finding() -> None:
     clock = FakeClock()
-    health = Health([check("a")], clock, interval_seconds=5)
+    health = Health([check("a")], clock)
     await health.round()
-    clock.move(29)
+    clock.move(59)
     assert health.report("live").status == "ok"
     clock.move(2)
     assert health.report("live").checks[-1] == (
         "checks",
-        Finding("failed", "the checks last ran 31 s ago; they run every 5 s"),
+        Finding("failed", "the checks last ran 61 s ago; they run every 15 s"),
     )
+
+
+async def test_while_nobody_asks_they_run_less_often_and_again_as_soon_as_somebody_does() -> None:
+    clock = FakeClock()
+    rounds: list[float] = []
+
+    def run() -> Finding:
+        rounds.append(clock.monotonic_seconds())
+        return Finding("ok", "fine")
+
+    health = Health([Check("a", ("live",), run)], clock)
+    turning = asyncio.ensure_future(health.turn())
+    await clock.advance(46)
+    assert [later - earlier for earlier, later in pairwise(rounds)] == [15, 15, 15]
+    await clock.advance(9)
+    ask(health, "/health/live")
+    await settle()
+    assert rounds[-1] == clock.monotonic_seconds()
+    await clock.advance(10)
+    assert [later - earlier for earlier, later in pairwise(rounds)][-2:] == [5, 5]
+    turning.cancel()
+    await asyncio.gather(turning, return_exceptions=True)
+
+
+async def test_checks_of_one_thread_are_run_in_one_go_and_each_has_its_own_finding() -> None:
+    threads: list[int] = []
+
+    def broken() -> Finding:
+        threads.append(threading.get_ident())
+        raise OSError("gone")
+
+    def fine() -> Finding:
+        threads.append(threading.get_ident())
+        return Finding("ok", "fine")
+
+    with Worker("health") as worker:
+        checks = [
+            Check("a", ("live",), broken, "degraded", worker),
+            check("b"),
+            Check("c", ("live",), fine, beside=worker),
+        ]
+        health = Health(checks, FakeClock())
+        await health.round()
+    assert health.report().checks == (
+        ("a", Finding("degraded", "OSError: gone")),
+        ("b", Finding("ok", "fine")),
+        ("c", Finding("ok", "fine")),
+    )
+    assert len(set(threads)) == 1
+    assert threads[0] != threading.get_ident()
 
 
 async def test_findings_are_series_too() -> None:
