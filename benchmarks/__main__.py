@@ -16,8 +16,9 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from benchmarks.figures import Figure
 from benchmarks.processes import NotMeasuredError
-from benchmarks.rows import ROWS, Figure
+from benchmarks.rows import ROWS
 
 ROOT = Path(__file__).parent.parent
 COMMITTED = ROOT / "benchmarks" / "ratios.json"

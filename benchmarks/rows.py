@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import socket
 import statistics
 import subprocess
 import sys
@@ -13,14 +12,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from benchmarks import corpus
+from benchmarks import corpus, host
+from benchmarks.figures import Figure
 from benchmarks.processes import (
     COMMAND,
     MB,
     NotMeasuredError,
     agent,
+    free_port,
     gzip_cpu_seconds,
     sink,
     status_bytes,
@@ -34,27 +34,6 @@ REST_SECONDS = 20
 PROBES = 20
 PYTHON = [sys.executable, "-c", "pass"]
 DEAD = "http://127.0.0.1:9"
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One row: what was measured, what was measured beside it, and what it is held to."""
-
-    name: str
-    measured: float
-    unit: Literal["s", "MB"]
-    beside: str
-    beside_measured: float
-    target: float | None = None
-    target_is: Literal["ratio", "measured"] = "measured"
-
-    @property
-    def ratio(self) -> float:
-        return self.measured / self.beside_measured
-
-    @property
-    def missed(self) -> bool:
-        return self.target is not None and (self.ratio if self.target_is == "ratio" else self.measured) > self.target
 
 
 CONFIG = """
@@ -247,13 +226,6 @@ def commands(repeat: int) -> Iterator[Figure]:
             yield Figure(f"telemetry-agent {name}", took, "s", "python -c pass", beside, 0.1)
 
 
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def latency(_repeat: int) -> Iterator[Figure]:
     """From a line written to its arrival, with an agent at rest."""
     waits = random.Random(3)
@@ -289,5 +261,7 @@ ROWS: dict[str, Callable[[int], Iterator[Figure]]] = {
     "large-spool": starting_with_a_large_spool,
     "commands": commands,
     "latency": latency,
+    "host": host.cycles(15, 8, 1.0),
+    "host-1s": host.cycles(1, 60, None),
 }
 """What ``--rows`` names."""

@@ -48,7 +48,8 @@ class Counters:
         self.body_bytes += len(body)
         self.first_seconds = self.first_seconds or arrived_seconds
         self.last_seconds = arrived_seconds
-        self.unread.append((arrived_seconds, body))
+        if body:
+            self.unread.append((arrived_seconds, body))
 
     def told(self) -> dict[str, object]:
         """All counts; requests are looked into once none has come for a moment, so that nobody waits for that."""
@@ -141,7 +142,7 @@ class Connection(asyncio.Protocol):
             loop.call_later(self.delay_seconds, self.transport.write, NO_CONTENT)
         else:
             self.transport.write(NO_CONTENT)
-            self.counters.take(body, time.monotonic())
+            self.counters.take(body if head.startswith(b"POST /loki") else b"", time.monotonic())
 
     def reply(self, told: object) -> None:
         text = json.dumps(told, default=list).encode()
