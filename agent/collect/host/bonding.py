@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from agent.collect.host.kernelfile import attribute, read
+from agent.collect.host.attributes import attributes
+from agent.collect.host.kernelfile import read
 from agent.errors import NoData
 from agent.wire.series import Metric, Table
 
@@ -13,6 +15,9 @@ if TYPE_CHECKING:
 
     from agent.batch import Family
     from agent.collect.host.machine import Machine
+
+IFNAMSIZ: Final = 16
+"""Bytes of a device's name, with the zero at its end (include/uapi/linux/if.h)."""
 
 
 class Bonding:
@@ -40,15 +45,16 @@ class Bonding:
 
 
 def _names(path: str) -> list[str]:
-    return read(path).decode("utf-8", "replace").split()
+    """The devices that a file lists; what is longer than a device's name can be is none."""
+    return [name for name in read(path).decode("ascii", "replace").split() if len(name) < IFNAMSIZ and "\0" not in name]
 
 
 def _works(bond: str, slave: str) -> bool:
     """What the bond's own supervision says of one device; older kernels link it as ``slave_NAME``."""
-    status = attribute(f"{bond}/lower_{slave}/bonding_slave/mii_status")
-    if status is None:
-        status = attribute(f"{bond}/slave_{slave}/bonding_slave/mii_status")
-    return status == "up"
+    for link in ("lower", "slave"):
+        with suppress(NoData):
+            return attributes(f"{bond}/{link}_{slave}/bonding_slave", ("mii_status",)) == [b"up"]
+    return False
 
 
 COLLECTOR: Final = Bonding
