@@ -8,6 +8,9 @@
 
 What an answer means is the destination's business and arrives as an exception type; what to do about it is decided
 here. Nothing is acknowledged before the destination has confirmed it, and nothing is in memory while the lane waits.
+
+A destination that takes a repeat only while nothing newer has come (``takes_repeats_of_the_newest``) gets one cycle of
+each source a request, acknowledged durably before the next: so whatever a crash repeats is the newest it has.
 """
 
 from __future__ import annotations
@@ -16,10 +19,11 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from agent.batch import Batch, Origin
+from agent.batch import Batch, Labels, Origin
 from agent.clock import Clock
 from agent.contract import Destination
 from agent.errors import Hold, Refusal, Reject, Retry, TooLarge
@@ -36,6 +40,9 @@ REQUEST_BYTES = 1 << 20
 PROBE_SECONDS = 300.0
 CAREFUL_AT_START = 256
 """Batches that may have been sent before a crash without their acknowledgement having been committed."""
+
+DURABLE_SECONDS = 1.0
+"""How long a lane that sends cycle by cycle waits for an acknowledgement to be durable: a full disk must not end it."""
 
 MOST_FAULTS = 5
 """Times in a row that a destination's code may fail on a unit before the records it fails on are looked for."""
@@ -95,6 +102,8 @@ class Queue(Protocol):
 
     def ack(self, done: Sequence[Done], refused: Sequence[tuple[Batch, str, str]]) -> None: ...
 
+    async def acknowledged(self) -> None: ...
+
 
 class Drain:
     """Empties one lane of the spool into its destination until cancelled."""
@@ -120,6 +129,7 @@ class Drain:
         self._heal = heal
         self._request_bytes = request_bytes
         self._jitter = jitter
+        self._by_cycle: bool = getattr(destination, "takes_repeats_of_the_newest", False)
         self._after = 0
         self._careful_until: int | None = None
         self._faults = 0
@@ -152,13 +162,18 @@ class Drain:
                 pause = await self._pass(unit)
             if pause is not MORE:
                 return pause
+            if self._by_cycle:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(DURABLE_SECONDS):
+                        await self._queue.acknowledged()
         return MORE if parcels else EMPTY
 
-    @staticmethod
-    def _units(parcels: list[Parcel], careful_until: int) -> list[list[Parcel]]:
-        """What goes into one request each: possible repeats alone, everything newer together."""
+    def _units(self, parcels: list[Parcel], careful_until: int) -> list[list[Parcel]]:
+        """What goes into one request each: possible repeats alone, everything newer together or cycle by cycle."""
         alone = [[parcel] for parcel in parcels if parcel.id <= careful_until]
         rest = parcels[len(alone) :]
+        if self._by_cycle:
+            return [*alone, *_cycles(rest)]
         return [*alone, rest] if rest else alone
 
     async def _pass(self, unit: list[Parcel]) -> Pause:
@@ -318,6 +333,20 @@ class Drain:
                 task.cancel()
             await asyncio.gather(timer, nudged, return_exceptions=True)
             self.state.retry_at_seconds = None
+
+
+def _cycles(parcels: Sequence[Parcel]) -> list[list[Parcel]]:
+    """Parcels in their order, as many together as hold no two of one source with the same labels."""
+    cycles: list[list[Parcel]] = []
+    seen: set[tuple[str, Labels]] = set()
+    for parcel in parcels:
+        key = parcel.source, () if parcel.batch is None else parcel.batch.labels
+        if key in seen or not cycles:
+            cycles.append([])
+            seen.clear()
+        seen.add(key)
+        cycles[-1].append(parcel)
+    return cycles
 
 
 def _probes(batches: Sequence[Sendable]) -> Iterator[Batch]:

@@ -44,6 +44,10 @@ INVALID: Final = "invalid_series"
 class RemoteWrite:
     """The destination; see agent.contract.Destination."""
 
+    takes_repeats_of_the_newest = True
+    """Prometheus takes a sample again while its series has no newer one, and refuses it from then on. To prove that of
+    a thousand series would take two thousand requests."""
+
     def __init__(self, options: RemoteWriteOptions, ctx: Context, session: Session, worker: Worker) -> None:
         self._ctx = ctx
         self._session = session

@@ -67,6 +67,12 @@ class Commits:
         self._group.quarantined.extend(quarantined)
         self._wake.set()
 
+    def acknowledged(self) -> Awaitable[None]:
+        """Done when what was acknowledged just before is durable; a commit starts at once for it."""
+        self._urgent = True
+        self._wake.set()
+        return asyncio.shield(self._durable)
+
     async def flush(self) -> None:
         """Returns once everything put or acknowledged so far is durable."""
         while self._group or self._in_flight is not None:

@@ -183,6 +183,10 @@ class Spool:
         """Notes what became of batches, in the order of their ids; durable with the next commit."""
         self._commits.ack(self._ids[lane], passed, quarantined)
 
+    def acknowledged(self) -> Awaitable[None]:
+        """Done when what was acknowledged just before is durable; a commit starts at once for it."""
+        return self._commits.acknowledged()
+
     async def flush(self) -> None:
         """Returns once everything put or acknowledged so far is durable."""
         await self._commits.flush()

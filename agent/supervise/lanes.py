@@ -68,6 +68,10 @@ class LaneQueue:
             [Quarantined(lane, reason, detail, batch) for batch, reason, detail in refused],
         )
 
+    async def acknowledged(self) -> None:
+        """Returns once what was acknowledged just before is durable."""
+        await self._spool.acknowledged()
+
 
 class Healer:
     """Reads a damaged batch again from its source, and changes it as it was changed before.

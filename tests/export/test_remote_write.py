@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from array import array
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -13,6 +14,7 @@ import pytest
 from agent.batch import Metrics
 from agent.contract import Receipt
 from agent.errors import Hold, Refusal, Reject, Retry, TooLarge
+from agent.export import drain
 from agent.export.delivery import Delivery
 from agent.export.drain import PROBE_SECONDS
 from agent.export.remote_write_options import COMPONENT, RemoteWriteOptions
@@ -335,6 +337,54 @@ async def test_twenty_refused_whole_in_a_row_hold_a_lane_that_was_accepted_befor
     async with lane(shelf, server) as running:
         assert running.state.doing == "held"
     assert shelf.totals() == {"delivered": 5, "rejected": 19, "dropped": 0}
+
+
+class DurableShelf(Shelf):
+    """A shelf whose acknowledgements become durable when they are let."""
+
+    def __init__(self, *batches: Metrics) -> None:
+        super().__init__(*batches)
+        self.durable = asyncio.Event()
+        self.waited = 0
+
+    async def acknowledged(self) -> None:
+        self.waited += 1
+        await self.durable.wait()
+
+
+async def test_a_request_holds_one_cycle_and_waits_until_the_one_before_is_acknowledged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server = Refusing()
+    server.takes = True
+    monkeypatch.setattr(server, "takes_repeats_of_the_newest", True, raising=False)
+    monkeypatch.setattr(drain, "CAREFUL_AT_START", -1)
+    monkeypatch.setattr(drain, "DURABLE_SECONDS", 60.0)
+    other = {"labels": (("env", "test"),)}
+    shelf = DurableShelf(
+        metrics(b"a1"), metrics(b"b1", source="other"), metrics(b"c1", **other), metrics(b"a2"), metrics(b"a3"),
+        metrics(b"b3", source="other"), metrics(b"b4", source="other"),
+    )  # fmt: skip
+    async with lane(shelf, server) as running:
+        assert server.sent == [[b"a1", b"b1", b"c1"]]
+        assert shelf.waited == 1
+        shelf.durable.set()
+        await running.clock.advance(0)
+    assert server.sent == [[b"a1", b"b1", b"c1"], [b"a2"], [b"a3", b"b3"], [b"b4"]]
+    assert shelf.totals() == {"delivered": 7, "rejected": 0, "dropped": 0}
+
+
+async def test_a_lane_goes_on_where_nothing_becomes_durable(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Refusing()
+    server.takes = True
+    monkeypatch.setattr(server, "takes_repeats_of_the_newest", True, raising=False)
+    monkeypatch.setattr(drain, "DURABLE_SECONDS", 0.0)
+    shelf = DurableShelf(metrics(b"a1"), metrics(b"a2"))
+    async with lane(shelf, server) as running:
+        while len(shelf.acked) < 2:
+            await asyncio.sleep(0)
+        await running.clock.advance(0)
+    assert server.sent == [[b"a1"], [b"a2"]]
 
 
 # Options

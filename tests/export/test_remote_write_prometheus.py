@@ -8,7 +8,7 @@ from array import array
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ import pytest
 
 from agent.batch import Metrics
 from agent.clock import SystemClock
-from agent.contract import Flow
 from agent.export.drain import Drain
 from agent.export.remote_write_options import COMPONENT, RemoteWriteOptions
 from agent.host import Host
@@ -34,7 +33,6 @@ from tests.peers.prometheus import Prometheus, needs_prometheus, prometheus, rel
 pytestmark = needs_prometheus
 
 LANE = "remote_write/metrics"
-FLOW: Flow = ("host", "metrics")
 CYCLE_SECONDS = 15
 LABELS = (("env", "prod"), ("instance", "testhost"))
 STALE = bytes.fromhex("020000000000f07f")
@@ -77,15 +75,15 @@ class Shipping:
     async def put(self, *batches: Metrics) -> None:
         """Commits batches as read."""
         for batch in batches:
-            self.spool.put(Taken((batch,), Counter({FLOW: batch.count}), Counter(), (), {}))
+            self.spool.put(Taken((batch,), Counter({(batch.source, "metrics"): batch.count})))
         await self.spool.flush()
 
-    async def ship(self, *, careful: bool = True) -> Drain:
-        """Sends what there is, once, as a lane does that was just started, and commits what became of it."""
+    async def ship(self, going_on: Drain | None = None, *, careful: bool = True) -> Drain:
+        """Sends what there is, once, as a lane does that was just started or goes on, and commits what became of it."""
         queue = LaneQueue(self.spool, LANE, takes_entries=False)
-        drain = Drain(LANE, queue, self.destination, SystemClock(), self.meter, no_healing)
+        drain = going_on or Drain(LANE, queue, self.destination, SystemClock(), self.meter, no_healing)
         drain.last_try = True
-        if not careful:
+        if not careful and not going_on:
             drain._careful_until = 0
         await drain.run()
         await self.spool.flush()
@@ -154,64 +152,64 @@ async def test_types_and_help_texts_are_taken_without_a_word(server: Prometheus,
     assert server.ask("metadata") == {}, "this version shows what it scraped itself, and drops what it is sent"
 
 
+@pytest.mark.parametrize("careful", [True, False])
 async def test_an_hour_of_outage_is_caught_up_in_order_and_every_sample_is_there_once(
-    server: Prometheus, tmp_path: Path
+    server: Prometheus, tmp_path: Path, careful: bool
 ) -> None:
-    series = [b'm{i="%d"}' % i for i in range(40)]
+    """A request holds one cycle of each source, right after a start each batch alone."""
+    series, own = [b'm{i="%d"}' % i for i in range(40)], [b"own"]
     end = now_seconds()
     times = [end - CYCLE_SECONDS * back for back in range(240, 0, -1)]
-    for careful in (True, False):
-        folder = tmp_path / f"{careful}"
-        async with shipping(folder, server.write_url) as lane:
-            source = [s.replace(b"m{", b"a{" if careful else b"b{") for s in series]
-            await lane.put(*(cycle(at, *source) for at in times))
-            await lane.ship(careful=careful)
-            assert await lane.counts() == {"read": 9600, "delivered": 9600}
-            assert lane.requests("accepted") == 240 if careful else lane.requests("accepted") < 10
-        stored = server.samples('{__name__="a"}' if careful else '{__name__="b"}', end)
-        assert stored == {named(each): [(float(at), str(at + i)) for at in times] for i, each in enumerate(source)}
+    async with shipping(tmp_path, server.write_url) as lane:
+        for at in times:
+            await lane.put(cycle(at, *series), replace(cycle(at, *own), source="agent"))
+        await lane.ship(careful=careful)
+        assert await lane.counts() == {"read": 9840, "delivered": 9840}
+        assert lane.requests("accepted") == (257 + 112 if careful else 240)
+    stored = server.samples('{__name__=~"m|own"}', end)
+    assert stored == {
+        named(each): [(float(at), str(at + i)) for at in times] for some in (series, own) for i, each in enumerate(some)
+    }
 
 
-async def test_a_repeat_after_an_answer_that_was_lost_is_refused_alone_and_everything_else_is_in(
-    server: Prometheus, tmp_path: Path
+@pytest.mark.parametrize("lost", [{1}, {3}, {2, 3, 4, 9}, {11, 12}])
+@pytest.mark.parametrize(("careful", "restarted"), [(True, True), (False, True), (False, False)])
+async def test_a_repeat_after_an_answer_that_was_lost_is_taken_as_it_is(
+    server: Prometheus, tmp_path: Path, lost: set[int], careful: bool, restarted: bool
 ) -> None:
-    """Five cycles in one request arrive and are not acknowledged; they are sent again, with newer ones behind them."""
+    """Nothing newer was sent before it was acknowledged, whether the lane goes on or is started anew."""
     series = [b'm{i="%d"}' % i for i in range(8)]
     end = now_seconds()
-    times = [end - CYCLE_SECONDS * back for back in range(9, 0, -1)]
+    times = [end - CYCLE_SECONDS * back for back in range(12, 0, -1)]
     async with relayed(server.port) as relay, shipping(tmp_path, relay.write_url) as lane:
-        await lane.put(*(cycle(at, *series) for at in times[:5]))
-        relay.losing = 1
-        drain = await lane.ship(careful=False)
-        assert drain.state.last_error is not None
-        assert "connection_lost" in drain.state.last_error
-        assert await lane.counts() == {"read": 40}
-        await lane.put(*(cycle(at, *series) for at in times[5:]))
-        await lane.ship()
-        counts = await lane.counts()
-    assert counts == {"read": 72, "delivered": 40, "rejected out_of_order": 32}, "the last repeat is taken as it is"
+        relay.lose = lost
+        await lane.put(*(cycle(at, *series) for at in times))
+        stopped = None
+        for _ in lost:
+            stopped = await lane.ship(None if restarted else stopped, careful=careful)
+            assert stopped.state.last_error is not None
+            assert "connection_lost" in stopped.state.last_error
+        await lane.ship(None if restarted else stopped, careful=careful)
+        assert await lane.counts() == {"read": 96, "delivered": 96}
+        assert relay.statuses == [204] * (12 + len(lost))
     stored = server.samples("m", end)
     assert stored == {named(each): [(float(at), str(at + i)) for at in times] for i, each in enumerate(series)}
 
 
-async def test_a_lane_sends_batch_by_batch_after_an_answer_it_did_not_see(server: Prometheus, tmp_path: Path) -> None:
-    """The same drain goes on: what may have arrived is not mixed with what is newer."""
-    series = [b"a", b"b"]
+async def test_a_repeat_that_is_not_the_newest_is_refused_alone_and_everything_else_is_in(
+    server: Prometheus, tmp_path: Path
+) -> None:
+    """Five cycles are there already that the lane knows nothing of, as after a spool was put back from a backup."""
+    series = [b'm{i="%d"}' % i for i in range(8)]
     end = now_seconds()
-    times = [end - CYCLE_SECONDS * back for back in range(6, 0, -1)]
-    async with relayed(server.port) as relay, shipping(tmp_path, relay.write_url) as lane:
-        queue = LaneQueue(lane.spool, LANE, takes_entries=False)
-        drain = Drain(LANE, queue, lane.destination, SystemClock(), lane.meter, no_healing)
-        drain.last_try, drain._careful_until = True, 0
-        await lane.put(cycle(times[0], *series))
-        relay.losing = 1
-        await drain.run()
-        await lane.put(*(cycle(at, *series) for at in times[1:]))
-        await drain.run()
-        await lane.spool.flush()
-        assert relay.statuses == [204, 204, 204], "the repeat alone, then all that is newer in one"
-        assert await lane.counts() == {"read": 12, "delivered": 12}
-    stored = server.samples('{__name__=~"a|b"}', end)
+    times = [end - CYCLE_SECONDS * back for back in range(9, 0, -1)]
+    async with shipping(tmp_path, server.write_url) as lane:
+        await lane.destination.send([cycle(at, *series) for at in times[:5]])
+        await lane.put(*(cycle(at, *series) for at in times))
+        await lane.ship()
+        counts = await lane.counts()
+    assert counts == {"read": 72, "delivered": 40, "rejected out_of_order": 32}, "the newest repeat is taken as it is"
+    stored = server.samples("m", end)
     assert stored == {named(each): [(float(at), str(at + i)) for at in times] for i, each in enumerate(series)}
 
 

@@ -132,14 +132,14 @@ def prometheus(folder: Path, *arguments: str) -> Iterator[Prometheus]:
 
 
 class Relay:
-    """A way to a server that loses answers: the next ``losing`` requests arrive, and their answers do not come back.
+    """A way to a server that loses answers: those numbered in ``lose``, from 1, which then never come back.
 
     ``answered`` counts answers that the server gave; ``gave`` is set at each.
     """
 
     def __init__(self, port: int) -> None:
         self.port = 0
-        self.losing = 0
+        self.lose: set[int] = set()
         self.answered = 0
         self.statuses: list[int] = []
         self.gave = asyncio.Event()
@@ -168,8 +168,7 @@ class Relay:
                 self.answered += 1
                 self.statuses.append(int(data[9:12]))
                 self.gave.set()
-                if self.losing:
-                    self.losing -= 1
+                if self.answered in self.lose:
                     writer.transport.abort()
                     return
                 writer.write(data)
