@@ -28,7 +28,7 @@ SUBJECTS: Final[dict[str, Subject]] = {
     "btrfs": Subject("agent.collect.host.btrfs", "sys/fs/btrfs", reads_disks=True, empty_is_success=True),
     "conntrack": Subject("agent.collect.host.conntrack", "proc/sys/net/netfilter/nf_conntrack_count"),
     "cpu": Subject("agent.collect.host.cpu", "proc/stat"),
-    "cpufreq": Subject("agent.collect.host.cpufreq", "sys/devices/system/cpu/cpufreq", empty_is_success=True),
+    "cpufreq": Subject("agent.collect.host.cpufreq", "sys/devices/system/cpu/cpu0/cpufreq", empty_is_success=True),
     "diskstats": Subject("agent.collect.host.diskstats", "proc/diskstats"),
     "dmi": Subject("agent.collect.host.dmi", "sys/class/dmi/id"),
     "edac": Subject("agent.collect.host.edac", "sys/devices/system/edac/mc", empty_is_success=True),
