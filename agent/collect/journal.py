@@ -95,7 +95,7 @@ class JournalSource:
             "read_to": datetime.fromtimestamp(time_us / 1e6, UTC).isoformat() if time_us else None,
             "own_records": self._own.shown,
             "own_records_left_out": self._own_left_out,
-            "label_sets": self._batches.label_sets,
+            "label_sets": len(self._batches.streams),
         }
 
     def close(self) -> None:
@@ -223,7 +223,7 @@ class JournalSource:
             self._own_left_out += own
             self._context.meter.add(OWN, own, (self._context.name,))
         self._count_too_long()
-        batches = self._batches.of(block) if block else []
+        batches = self._batches.of(block, (self._cursor or "", cursor)) if block else []
         now = self._clock.monotonic_seconds()
         if not batches and now - self._committed_at >= UNCOMMITTED_SECONDS:
             batches = [Logs(self._context.name, (), b"", 0)]

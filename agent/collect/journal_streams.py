@@ -1,0 +1,86 @@
+"""This file keeps what is known of each label set: its labels, its last time, where its next record begins.
+
+Within a label set no two records share a time, and times do not run backwards: what has the microsecond of the one
+before it comes a nanosecond after it. Where the clock was set back by more than a second, times follow it back.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from agent.batch import Labels
+from agent.clock import NANOSECONDS
+from agent.collect.journal_origin import Part, first_of, stream_of
+
+FORGOTTEN_AFTER_SECONDS = 3600.0
+MOST_BACK_NS = NANOSECONDS
+
+Key = tuple[Any, ...]
+"""The values of the fields that become labels, in their order."""
+
+
+@dataclass(slots=True)
+class Stream:
+    """One label set."""
+
+    key: Key
+    labels: Labels
+    next_byte: int
+    seen_seconds: float = 0.0
+    last_ns: int = 0
+
+    def times(self, times_us: Sequence[int]) -> array[int]:
+        """The times of the next records, in nanoseconds."""
+        times = array("q", [time_us * 1000 for time_us in times_us])
+        if times[0] <= self.last_ns or any(one >= following for one, following in pairwise(times)):
+            times = array("q", self._rising(times))
+        self.last_ns = times[-1]
+        return times
+
+    def part(self, size_bytes: int, count: int, between: tuple[str, str]) -> Part:
+        """What the next ``count`` records are a part of."""
+        start, self.next_byte = self.next_byte, self.next_byte + size_bytes
+        return Part(self.key, start, count, *between)
+
+    def _rising(self, times: Sequence[int]) -> list[int]:
+        rising, last_ns = [], self.last_ns
+        for time_ns in times:
+            last_ns = last_ns + 1 if last_ns - MOST_BACK_NS <= time_ns <= last_ns else time_ns
+            rising.append(last_ns)
+        return rising
+
+
+class Streams:
+    """At most ``most`` label sets; those not seen for an hour make room for others."""
+
+    def __init__(self, most: int, labels_of: Callable[[Key], Labels]) -> None:
+        self._most = most
+        self._labels_of = labels_of
+        self._streams: dict[Key, Stream] = {}
+        self.rest = self._made((), ())
+        """What has no room in a label set of its own."""
+
+    def __len__(self) -> int:
+        return len(self._streams)
+
+    def of(self, key: Key, now_seconds: float) -> Stream | None:
+        """The label set of a key, or None where there is no room for one more."""
+        stream = self._streams.get(key)
+        if stream is None:
+            if len(self._streams) >= self._most:
+                self._forget(now_seconds - FORGOTTEN_AFTER_SECONDS)
+            if len(self._streams) >= self._most:
+                return None
+            stream = self._streams[key] = self._made(key, self._labels_of(key))
+        stream.seen_seconds = now_seconds
+        return stream
+
+    def _made(self, key: Key, labels: Labels) -> Stream:
+        return Stream(key, labels or self._labels_of(()), first_of(stream_of(key)))
+
+    def _forget(self, before_seconds: float) -> None:
+        self._streams = {key: each for key, each in self._streams.items() if each.seen_seconds > before_seconds}
