@@ -15,7 +15,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from agent.collect.host.attributes import attributes, number, text
-from agent.collect.host.btrfs_devices import ERRORS, Device, devices, mount_points
 from agent.collect.host.kernelfile import ABSENT, entries, read
 from agent.errors import NoData
 from agent.wire.series import Metric, Table
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from agent.batch import Family
+    from agent.collect.host.btrfs_devices import Device
     from agent.collect.host.machine import Machine
 
 Rows = dict[tuple[str, ...], tuple[float | None, ...]]
@@ -102,6 +102,8 @@ class Btrfs:
 
     def _asked(self) -> dict[str, list[Device]]:
         """The devices of each file system that says them; none without the right to ask."""
+        from agent.collect.host.btrfs_devices import devices, mount_points  # for machines that have Btrfs
+
         found: dict[str, list[Device]] = {}
         try:
             for place in mount_points(read(self._mounts)).values():
@@ -114,6 +116,8 @@ class Btrfs:
 
 
 def _add_asked(asked: list[Device], uuid: str, disks: Rows, errors: Rows) -> None:
+    from agent.collect.host.btrfs_devices import ERRORS
+
     for device in asked:
         disks[device.uuid, device.name, uuid] = (device.size_bytes, device.unused_bytes)
         for kind, number_of in zip(ERRORS, device.errors, strict=True):
