@@ -26,6 +26,8 @@ log = logging.getLogger("telemetry_agent.process")
 
 AtOnce = Callable[[Sequence[Batch], Time], Iterable[Batch]]
 FAILED = "failed"
+NEVER = 3600.0
+"""Longer than anybody waits for what is due, and a number that can be slept."""
 QUIET_SECONDS = 60.0
 """A processor that has not failed for that long is said to work again."""
 
@@ -65,12 +67,12 @@ class Link:
         """The source of what it makes itself."""
         return f"process.{self.name}"
 
-    def expects(self, now_seconds: float) -> bool:
-        """Whether it is to be asked for what is due."""
+    def wait_seconds(self, now_seconds: float) -> float:
+        """How long until it is to be asked for what is due; NEVER while it holds nothing and has not failed."""
+        if self.held is None and self.last_error is None:
+            return NEVER
         every_seconds: float = getattr(self.processor, "due_seconds", 0.0)
-        return (self.held is not None or self.last_error is not None) and (
-            now_seconds - self.asked_seconds >= every_seconds
-        )
+        return self.asked_seconds + every_seconds - now_seconds
 
     def failed(self, error: Exception, now_seconds: float) -> None:
         """Notes and says a failure: what it was and where, never its text, which may quote a record."""
@@ -100,9 +102,9 @@ class Chain:
             self._pass(0, [replace(batch, positions=())], step)
         return step
 
-    def expects(self, now_seconds: float) -> bool:
-        """Whether it is time to ask for what is due: some processor holds something, or has failed and is watched."""
-        return any(link.expects(now_seconds) for link in self.links)
+    def wait_seconds(self, now_seconds: float) -> float:
+        """How long until some processor is to be asked for what is due."""
+        return min((link.wait_seconds(now_seconds) for link in self.links), default=NEVER)
 
     def due(self) -> Step:
         """What processors have held long enough, and what they make of what they saw."""

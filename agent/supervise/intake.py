@@ -28,6 +28,9 @@ log = logging.getLogger("telemetry_agent.collect")
 
 RESTART_SECONDS = 5.0
 DUE_SECONDS = 1.0
+AT_ONCE_BYTES = 256 << 10
+"""Metrics up to that size are processed where they are: nothing looks into every sample, and a change of threads costs
+more than the work."""
 
 
 class Intake:
@@ -40,11 +43,13 @@ class Intake:
         self._clock = clock
         self._meter = meter
         self._order = asyncio.Lock()
+        self._stirred = asyncio.Event()
 
     async def take(self, batch: Batch) -> None:
         """Returns when the spool has the batch; it is durable with the next commit."""
         await self._spool.wait_for_room([batch])
-        await self._step(partial(self._chain.take, batch))
+        at_once = batch.signal == "metrics" and batch.size_bytes <= AT_ONCE_BYTES
+        await self._step(partial(self._chain.take, batch), at_once=at_once)
         self._meter.add("telemetry_agent_collect_batches_total", 1, (batch.source,))
         self._meter.add("telemetry_agent_collect_bytes_total", batch.size_bytes, (batch.source,))
 
@@ -56,28 +61,46 @@ class Intake:
         """Asks the processors for what they make because the agent stops."""
         await self._step(self._chain.ending)
 
-    async def _step(self, call: Callable[[], Step]) -> None:
+    async def _step(self, call: Callable[[], Step], *, at_once: bool = False) -> None:
         """Runs the chain and puts what it made. Cancelling does not come between the two: what processors hold has
         changed by then, and would be committed without the batch that changed it."""
-        stepping = asyncio.ensure_future(self._ordered(call))
+        stepping = asyncio.ensure_future(self._ordered(call, at_once=at_once))
         try:
             await asyncio.shield(stepping)
         except asyncio.CancelledError:
             stepping.add_done_callback(_not_awaited)
             raise
 
-    async def _ordered(self, call: Callable[[], Step]) -> None:
+    async def _ordered(self, call: Callable[[], Step], *, at_once: bool = False) -> None:
         async with self._order:
-            step = await self._worker.run(call)
+            step = call() if at_once else await self._worker.run(call)
+            if step.states or any(link.last_error is not None for link in self._chain.links):
+                self._stirred.set()
             if step.batches or step.read or step.dropped or step.states or step.positions:
                 self._spool.put(_taken(step))
 
     async def tick(self) -> None:
-        """Asks again and again until cancelled, while a processor holds something or has failed."""
+        """Asks again and again until cancelled, as often as the processors that hold something want to be asked."""
         while True:
-            await self._clock.sleep(DUE_SECONDS)
-            if self._chain.expects(self._clock.monotonic_seconds()):
+            wait_seconds = self._chain.wait_seconds(self._clock.monotonic_seconds())
+            await self._rest(max(wait_seconds, DUE_SECONDS))
+            if self._chain.wait_seconds(self._clock.monotonic_seconds()) <= 0:
                 await self.due()
+
+    async def _rest(self, seconds: float) -> None:
+        """Returns after ``seconds``, or sooner where a processor holds something else meanwhile."""
+        if seconds <= DUE_SECONDS:
+            await self._clock.sleep(seconds)
+            return
+        self._stirred.clear()
+        stirred = asyncio.ensure_future(self._stirred.wait())
+        rested = asyncio.ensure_future(self._clock.sleep(seconds))
+        try:
+            await asyncio.wait((stirred, rested), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stirred.cancel()
+            rested.cancel()
+            await asyncio.gather(stirred, rested, return_exceptions=True)
 
 
 def _not_awaited(stepping: asyncio.Future[None]) -> None:
