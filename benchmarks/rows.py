@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import corpus, host
+from benchmarks import corpus, host, journal
 from benchmarks.figures import Figure
 from benchmarks.processes import (
     COMMAND,
@@ -263,5 +263,6 @@ ROWS: dict[str, Callable[[int], Iterator[Figure]]] = {
     "latency": latency,
     "host": host.cycles(15, 8, 1.0),
     "host-1s": host.cycles(1, 60, None),
+    "journal": journal.shipping,
 }
 """What ``--rows`` names."""
