@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "config").glob("*.toml"))
 
 SURROUNDINGS = {
+    "journal": {},
     "local": {},
     "minimal": {},
     "production": {"LOKI_URL": "https://loki.example.org"},
