@@ -107,9 +107,11 @@ class StoreInUse:
         known = small_of(self.store)
         with suppress(Exception):  # closing a damaged file may fail in any way
             self.store.connection.close()
-        self.reserve.release()
+        self.reserve.give_up()  # what finds no room in the new one is lost
         directory, copy = self._host.spool_dir, keeping.copy_path(self._host)
         self.store, report = replace_store(directory, copy, self._options, self._clock.wall_ns(), reason, known)
+        with suppress(OSError):
+            self.reserve.restore()
         self.bind(self.store)
         return report
 

@@ -36,6 +36,19 @@ def copy_path(host: Host) -> Path:
 
 def keep_in_order(store: Store, host: Host, reserve: Reserve, options: SpoolOptions, wall_ns: int) -> None:
     """One round of housekeeping. Raises SpoolFull, SpoolDamaged or OSError."""
+    try:
+        _tidy(store, host, options, wall_ns)
+    except SpoolFull as error:
+        if is_of_the_disk(error):
+            make_room(store, Group(), reserve)
+        raise
+    finally:
+        with suppress(OSError):  # what cannot be written there is said of the second copy
+            reserve.restore()
+    write_second_copy(store, host)
+
+
+def _tidy(store: Store, host: Host, options: SpoolOptions, wall_ns: int) -> None:
     store.recount()
     let_age(store, wall_ns - int(options.max_age_seconds * 1e9))
     retire_orphans(store, wall_ns - int(options.retire_after_seconds * 1e9))
@@ -47,8 +60,6 @@ def keep_in_order(store: Store, host: Host, reserve: Reserve, options: SpoolOpti
     if store.log_bytes > PINNED_LOG_BYTES:
         store.fold_log(cut=True)
     bound_what_is_set_aside(host.spool_dir, options, store.used_bytes)
-    reserve.restore()
-    write_second_copy(store, host)
 
 
 def write_second_copy(store: Store, host: Host) -> None:
@@ -84,32 +95,68 @@ def _let_go(store: Store, lanes: list[int], reason: str, going: Callable[[Passin
     draft.keep()
 
 
+def is_of_the_disk(error: SpoolFull) -> bool:
+    """Whether it is the disk that has no room, and not another program or the memory that keeps the spool."""
+    return str(error).startswith("disk")
+
+
 def make_room(store: Store, group: Group, reserve: Reserve) -> bool:
     """Commits what ``group`` acknowledges and gives space back to the file system. True where the reserve is held
-    afterwards: what is free beyond it is for intake.
+    afterwards: what is free beyond it is for intake. Raises SpoolDamaged.
 
     The reserve is given up for what frees space and for nothing else: spent on intake while a backend is dead, it
-    would be gone when there is something to acknowledge.
+    would be gone when there is something to acknowledge. And it is given up only once that has answered full: the
+    write-ahead log mostly still has room, for the blocks that a commit took which found no more of them stay its own.
     """
-    if group.acks or store.has_passed():
-        reserve.release()
-    with suppress(SpoolFull):
-        store.commit(Group([], group.acks, group.quarantined, group.last_time_ns))
-        group.acks, group.quarantined = {}, []
-        free_what_can_be_freed(store)
+    freeing = bool(group.acks) or _has_passed(store)
+    while True:
+        try:
+            _acknowledge(store, group)
+            free_what_can_be_freed(store)
+        except SpoolFull as error:
+            if freeing and is_of_the_disk(error) and reserve.release():
+                continue
+        break
     with suppress(OSError):
-        reserve.restore(spare_bytes=0)
+        reserve.restore()
     return reserve.held()
 
 
+def _acknowledge(store: Store, group: Group) -> None:
+    """Commits what ``group`` acknowledges; where deleting as well does not fit, without that."""
+    acks = Group([], group.acks, group.quarantined, group.last_time_ns)
+    try:
+        store.commit(acks)
+    except SpoolFull as error:
+        if not is_of_the_disk(error):
+            raise
+        store.commit(acks, sweeping=False)
+    group.acks, group.quarantined = {}, []
+
+
+def _has_passed(store: Store) -> bool:
+    try:
+        return store.has_passed()
+    except SpoolFull:
+        return False
+
+
 def free_what_can_be_freed(store: Store) -> None:
-    """Deletes what is passed and returns its pages to the file system. Raises SpoolFull."""
+    """Deletes what is passed and returns its pages to the file system, in steps as small as it takes. Raises
+    SpoolFull."""
     store.sweep(SWEEPS)
     store.fold_log()
+    step_pages = sweep.SCARCE_STEP_PAGES
     for _ in range(SWEEPS):
-        with store.reading() as connection:
-            if not sweep.give_back(connection, scarce=True):
-                return
+        try:
+            with store.reading() as connection:
+                if not sweep.give_back(connection, scarce_pages=step_pages):
+                    return
+            step_pages = min(2 * step_pages, sweep.SCARCE_STEP_PAGES)
+        except SpoolFull:  # moving pages writes as many to the log, and frees some only when that is folded
+            if step_pages == 1:
+                raise
+            step_pages = max(step_pages // 4, 1)
         store.fold_log()
 
 

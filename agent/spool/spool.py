@@ -280,10 +280,15 @@ async def open_spool(host: Host, options: SpoolOptions, clock: Clock, meter: Met
 
 def _opened(host: Host, options: SpoolOptions, wall_ns: int) -> tuple[Store, Report | None]:
     """The spool; on a full disk the reserve makes room for what opening it takes. Raises SpoolFull."""
-    copy = keeping.copy_path(host)
-    try:
-        return open_store(host.spool_dir, copy, options, wall_ns)
-    except SpoolFull as error:
-        if not Reserve(host.state_dir / "reserve", 0).release():
+    reserve = Reserve(host.state_dir / "reserve", options.reserve_bytes)
+    while True:
+        try:
+            opened = open_store(host.spool_dir, keeping.copy_path(host), options, wall_ns)
+        except SpoolFull as error:
+            if reserve.release():
+                continue
             raise SpoolFull(f"the spool in {host.spool_dir} cannot be opened ({error}); free space there") from error
-    return open_store(host.spool_dir, copy, options, wall_ns)
+        if reserve.path.exists():
+            with suppress(OSError):
+                reserve.restore()
+        return opened

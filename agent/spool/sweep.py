@@ -66,17 +66,16 @@ def undeletable(
     return bad
 
 
-def give_back(connection: sqlite3.Connection, *, scarce: bool = False) -> bool:
+def give_back(connection: sqlite3.Connection, *, scarce_pages: int = 0) -> bool:
     """Returns free pages to the file system, a step of them, once more than a quarter of the file is free; where space
-    is ``scarce``, any. False where there were none to return.
+    is scarce, any, in steps of ``scarce_pages``. False where there were none to return.
 
     ``executescript`` steps the pragma to its end; ``execute`` would free one page.
     """
     pages = connection.execute("PRAGMA page_count").fetchone()[0]
     free = connection.execute("PRAGMA freelist_count").fetchone()[0]
-    keep = 0 if scarce else max(STEP_PAGES // 4, pages // 8)
+    keep = 0 if scarce_pages else max(STEP_PAGES // 4, pages // 8)
     if free <= 2 * keep:
         return False
-    step = SCARCE_STEP_PAGES if scarce else STEP_PAGES
-    connection.executescript(f"PRAGMA incremental_vacuum({min(free - keep, step)})")
+    connection.executescript(f"PRAGMA incremental_vacuum({min(free - keep, scarce_pages or STEP_PAGES)})")
     return True

@@ -218,7 +218,7 @@ def test_sweeping_away_a_long_outage_grows_the_log_no_further_than_a_step(tmp_pa
         store.sweep(1)
         most = max(most, os.stat(log).st_size)
     assert store.lanes[1].cursor == last
-    while sweep.give_back(store.connection, scarce=True):
+    while sweep.give_back(store.connection, scarce_pages=sweep.SCARCE_STEP_PAGES):
         most = max(most, os.stat(log).st_size)
     assert most <= LOG_BYTES
     store.fold_log(cut=True)

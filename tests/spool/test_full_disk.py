@@ -19,6 +19,7 @@ from agent.ownmetrics import Meter
 from agent.spool import commits
 from agent.spool.bounds import LaneBound
 from agent.spool.records import Passed
+from agent.spool.reserve import Reserve
 from agent.spool.schema import SpoolOptions
 from agent.spool.spool import Spool, open_spool
 from tests.spool.numbered import batch, records_of, taken, unbalanced
@@ -102,7 +103,7 @@ async def test_nothing_is_lost_at_zero_bytes_free_and_what_is_delivered_makes_ro
         assert not waiting.done()
         assert made.trouble is not None
         assert made.trouble.startswith("disk")
-        assert reserve.exists(), "nothing was acknowledged that could free a byte"
+        assert reserve.stat().st_size == OPTIONS.reserve_bytes, "nothing was acknowledged that could free a byte"
 
         got: list[tuple[str, int]] = []
         after = 0
@@ -142,9 +143,109 @@ async def test_what_is_delivered_goes_back_to_the_disk_and_intake_uses_it(
         found = await made.fetch(LANE, 0, 64 << 20)
         made.ack(LANE, [Passed(each.row.id, each.row.source, each.row.records) for each in found])
         await waiting
-        assert (disk / "reserve").exists()
+        assert (disk / "reserve").stat().st_size == OPTIONS.reserve_bytes
         assert made.trouble is None
         assert unbalanced(made.store) == {}
+
+
+async def test_an_acknowledgement_under_way_when_the_disk_fills_up_does_not_cost_the_reserve(
+    disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released: list[int] = []
+    release = Reserve.release
+
+    def seen(self: Reserve) -> bool:
+        released.append(free_bytes(disk))
+        return release(self)
+
+    monkeypatch.setattr(Reserve, "release", seen)
+    async with opened(disk, monkeypatch) as made:
+        await take_in(made, 0, 20)
+        await until(turns=3)
+        found = await made.fetch(LANE, 0, 1 << 20)
+        made.ack(LANE, [Passed(each.row.id, each.row.source, each.row.records) for each in found])
+        fill(disk)
+        waiting = asyncio.ensure_future(made.put(taken(fresh(5000, 4000)), urgent=True))
+        while made.cursor(LANE) != found[-1].row.id:
+            fill(disk)
+            await until(turns=1)
+        assert not waiting.done()
+        assert released == [], "the write-ahead log had room for it"
+        assert (disk / "reserve").stat().st_size == OPTIONS.reserve_bytes
+        (disk / "ballast").unlink()
+        await waiting
+
+
+async def test_somebody_who_takes_all_that_is_given_up_at_once_stops_no_acknowledgement(
+    disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = Reserve.release
+
+    def robbed(self: Reserve) -> bool:
+        freed = release(self)
+        fill(disk)
+        return freed
+
+    monkeypatch.setattr(Reserve, "release", robbed)
+    async with opened(disk, monkeypatch) as made:
+        await take_in(made, 0, 20)
+        await until(turns=3)
+        fill(disk)
+        waiting = asyncio.ensure_future(made.put(taken(fresh(5000, 4000)), urgent=True))
+        await until(turns=3)
+        after = 0
+        while found := await made.fetch(LANE, after, 1 << 20):
+            after = found[-1].row.id
+            made.ack(LANE, [Passed(each.row.id, each.row.source, each.row.records) for each in found])
+            fill(disk)
+            await until(turns=3)
+        while made.cursor(LANE) != after:
+            fill(disk)
+            await until(turns=1)
+        assert unbalanced(made.store) == {}
+        assert not waiting.done()
+        (disk / "ballast").unlink()
+        await waiting
+        assert (disk / "reserve").stat().st_size == OPTIONS.reserve_bytes
+
+
+async def test_two_mebibytes_are_enough_where_the_reserve_was_taken_by_somebody_else(
+    disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(disk, monkeypatch) as made:
+        await take_in(made, 0, 20)
+        await until(turns=3)
+        Reserve(disk / "reserve", OPTIONS.reserve_bytes).give_up()
+        fill(disk)
+        waiting = asyncio.ensure_future(made.put(taken(fresh(5000, 4000)), urgent=True))
+        await until(turns=3)
+        assert (disk / "reserve").stat().st_size < OPTIONS.reserve_bytes
+        os.truncate(disk / "ballast", (disk / "ballast").stat().st_size - (2 << 20))
+        found = await made.fetch(LANE, 0, 64 << 20)
+        made.ack(LANE, [Passed(each.row.id, each.row.source, each.row.records) for each in found])
+        while made.cursor(LANE) != found[-1].row.id:
+            await until(turns=1)
+        while (disk / "reserve").stat().st_size < OPTIONS.reserve_bytes:
+            await until(turns=1)
+        (disk / "ballast").unlink()
+        await waiting
+
+
+async def test_the_reserve_is_made_again_as_soon_as_there_is_room_whatever_else_goes_on(
+    disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commits, "KEEP_SECONDS", 0.05)
+    async with opened(disk, monkeypatch) as made:
+        await take_in(made, 0, 2)
+        await until(turns=5)
+        Reserve(disk / "reserve", OPTIONS.reserve_bytes).give_up()
+        fill(disk)
+        os.truncate(disk / "ballast", (disk / "ballast").stat().st_size - (3 << 20) - 4096)
+        while (disk / "reserve").stat().st_size < 3 << 20:
+            await until(turns=1)
+        (disk / "ballast").unlink()
+        while (disk / "reserve").stat().st_size < OPTIONS.reserve_bytes:
+            await until(turns=1)
 
 
 async def test_it_opens_on_a_disk_without_a_free_byte(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:

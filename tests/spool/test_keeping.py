@@ -134,16 +134,36 @@ def test_a_file_is_worn_out_once_all_lanes_have_passed_what_cannot_be_deleted(st
 # The reserve
 
 
-def test_a_reserve_is_blocks_of_the_disk_and_is_given_back(tmp_path: Path) -> None:
-    reserve = Reserve(tmp_path / "reserve", 1 << 20)
+def test_a_reserve_is_blocks_of_the_disk_and_is_given_back_step_by_step(tmp_path: Path) -> None:
+    path = tmp_path / "reserve"
+    reserve = Reserve(path, 8 << 20)
     assert not reserve.held()
     assert not reserve.release()
     assert reserve.restore()
-    assert (tmp_path / "reserve").stat().st_blocks * 512 >= 1 << 20
+    assert path.stat().st_blocks * 512 >= 8 << 20
     assert reserve.held()
     assert not reserve.restore(), "it is there"
-    assert reserve.release()
-    assert not (tmp_path / "reserve").exists()
+    left = []
+    while reserve.release():
+        left.append(path.stat().st_size >> 20)
+    assert left == [6, 4, 2, 0]
+    assert path.stat().st_blocks == 0
+    assert not reserve.held()
+    assert reserve.restore()
+    assert reserve.give_up()
+    assert (path.stat().st_size, reserve.give_up()) == (0, False)
+
+
+def test_a_reserve_that_was_given_up_takes_what_there_is_and_the_rest_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reserve = Reserve(tmp_path / "reserve", 8 << 20)
+    assert reserve.restore()
+    assert reserve.give_up()
+    for free, size in ((1000, 0), (3 << 20, 3 << 20), (0, 3 << 20), (5 << 20, 8 << 20)):
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: shutil._ntuple_diskusage(1 << 30, 0, free))  # type: ignore[attr-defined,misc]
+        assert reserve.restore() is (size == 8 << 20)
+        assert (tmp_path / "reserve").stat().st_size == size
 
 
 def test_a_reserve_that_was_cut_short_is_not_held_and_is_filled_up(tmp_path: Path) -> None:
@@ -154,13 +174,13 @@ def test_a_reserve_that_was_cut_short_is_not_held_and_is_filled_up(tmp_path: Pat
     assert reserve.held()
 
 
-def test_a_reserve_is_not_taken_from_a_disk_that_is_nearly_full(
+def test_a_reserve_that_never_was_is_made_in_full_or_not_at_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reserve = Reserve(tmp_path / "reserve", 1 << 20)
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1 << 30, 0, (2 << 20) - 1))  # type: ignore[attr-defined]
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1 << 30, 0, (1 << 20) - 1))  # type: ignore[attr-defined]
     assert not reserve.restore()
-    assert reserve.restore(spare_bytes=0)
+    assert not (tmp_path / "reserve").exists()
 
 
 def test_a_reserve_of_nothing_is_always_held_and_makes_no_file(tmp_path: Path) -> None:

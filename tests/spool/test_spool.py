@@ -21,6 +21,7 @@ from agent.host import Host
 from agent.ownmetrics import Meter
 from agent.spool import commits, in_use, keeping, spool, store
 from agent.spool.bounds import LaneBound
+from agent.spool.files import bytes_of
 from agent.spool.positions_copy import read_copy
 from agent.spool.records import Group, Passed, Quarantined, Stored, Taken
 from agent.spool.schema import SpoolOptions
@@ -351,7 +352,7 @@ class Full:
         monkeypatch.setattr(Store, "commit", commit)
 
     def _commit(self, store: Store, group: Group, **more: bool) -> None:
-        if self.is_full and (group.taken or (store.directory.parent / "reserve").exists()):
+        if self.is_full and (group.taken or bytes_of(store.directory.parent / "reserve")):
             raise SpoolFull(self._reason)
         if group.acks:
             self.acks.append(group.acks)
@@ -374,7 +375,9 @@ async def test_on_a_full_disk_intake_waits_and_acknowledgements_go_on(
         assert made.trouble == "disk full: database or disk is full"
         assert len(full.acks) == 1
         assert made.cursor(A) == 1
-        assert (host.state_dir / "reserve").exists(), "the reserve is for acknowledgements, and is taken again"
+        assert bytes_of(host.state_dir / "reserve") == OPTIONS.reserve_bytes, (
+            "it is for acknowledgements alone"
+        )
         full.is_full = False
         await pass_time(made, clock, 2)
         await waiting
@@ -466,7 +469,7 @@ async def test_a_write_lock_of_another_program_is_waited_for(
         assert not waiting.done()
         assert made.trouble is not None
         assert made.trouble.startswith("locked by another program")
-        assert (host.state_dir / "reserve").exists(), "a lock is no reason to give up the reserve"
+        assert bytes_of(host.state_dir / "reserve") == OPTIONS.reserve_bytes, "a lock is no reason to give it up"
         other.execute("ROLLBACK")
         other.close()
         await pass_time(made, clock, 2)

@@ -14,11 +14,13 @@ from typing import Any
 
 import pytest
 
+from agent.spool.schema import SpoolOptions
 from tests.agent_process import AgentProcess
 from tests.torture.world import World
 
 SEED = int(os.environ.get("TELEMETRY_TORTURE_SEED", "7"))
 DISK_BYTES = 48 << 20
+RESERVE_BYTES = SpoolOptions().reserve_bytes
 
 pytestmark = [pytest.mark.slow, pytest.mark.root]
 
@@ -89,6 +91,11 @@ def full(status: dict[str, Any]) -> bool:
     return bool(status["spool"]["full"])
 
 
+def held(reserve: Path) -> bool:
+    """Whether the reserve is there in full."""
+    return reserve.exists() and reserve.stat().st_size == RESERVE_BYTES
+
+
 def test_nothing_is_lost_at_zero_bytes_free_and_everything_goes_on_when_there_is_room(
     tmp_path: Path, disk: Path
 ) -> None:
@@ -98,24 +105,23 @@ def test_nothing_is_lost_at_zero_bytes_free_and_everything_goes_on_when_there_is
         with world.agent() as agent:
             agent.wait_ready()
             world.wait_for(agent, lambda status: world.read(status) > 1000)
-            world.wait_for(agent, lambda _: reserve.exists())  # made some time after READY
+            world.wait_for(agent, lambda _: held(reserve))  # made some time after READY
             assert ready(agent) == 200
             world.backend.mood("dead")
             world.wait_for(agent, lambda status: status["lanes"][0]["waiting_records"] > 3000)
             wait_ready(agent, 503, ballast)
             assert full(agent.status())
+            assert held(reserve), "spent on intake, it would be missed by what is acknowledged later"
             world.kill(agent)
-        has_reserve = reserve.exists()  # housekeeping may have needed it just before the disk was full
         world.check()
         with world.agent() as agent:  # it starts on a full disk
             agent.wait_ready()
             wait_ready(agent, 503, ballast)
-            held = agent.status()["lanes"][0]["waiting_records"]
-            assert held > 2500
+            waiting = agent.status()["lanes"][0]["waiting_records"]
+            assert waiting > 2500
             world.backend.mood("well")  # delivers from it, and acknowledges
             agent.signal(signal.SIGHUP)
-            if has_reserve:
-                wait_waiting(agent, held // 10, ballast)
+            wait_waiting(agent, waiting // 10, ballast)
             world.kill(agent)
         world.check()
         with world.agent() as agent:
@@ -123,6 +129,7 @@ def test_nothing_is_lost_at_zero_bytes_free_and_everything_goes_on_when_there_is
             ballast.drop()
             wait_ready(agent, 200)
             world.wait_for(agent, lambda status: not full(status))
+            world.wait_for(agent, lambda _: held(reserve))
             world.kill(agent)
         world.settle()
         found, ledger = world.verdict(), world.ledger()
@@ -141,7 +148,7 @@ def test_it_starts_on_a_disk_that_filled_up_while_it_was_down(tmp_path: Path, di
         world.logs.do("pause")
         with world.agent() as agent:
             agent.wait_ready()
-            world.wait_for(agent, lambda _: reserve.exists())
+            world.wait_for(agent, lambda _: held(reserve))
             world.stop(agent)
         ballast.fill()
         world.logs.do("resume")
