@@ -14,7 +14,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from agent.batch import Batch, Logs
+from agent.batch import Batch, Logs, Origin
 from agent.collect import journal_command
 from agent.collect.journal_batches import LOST, Batches
 from agent.collect.journal_child import PIPE_BYTES, Child, output_of
@@ -64,9 +64,10 @@ class JournalSource:
         self._committed_at = self._clock.monotonic_seconds()
         self._child: Child | None = None
         self._lines = self._new_lines()
-        self._resumed = self._new_resumed("", shown=False)
         self._caught_up = options.directory is not None
         self._following = False
+        self._partly = False
+        self._resumed = self._new_resumed("", shown=False)
         self._busy = False
         self._failures = 0
         self._restarts = 0
@@ -84,6 +85,14 @@ class JournalSource:
             for batch in batches:
                 yield batch
             self._cursor = cursor
+
+    async def reread(self, origin: Origin) -> Logs | None:
+        """The records at ``origin`` as they were handed on, or None where the journal no longer has them."""
+        from agent.collect.journal_reread import Reread
+
+        again = Reread(self._options, self._context, self._own, self._boot_id, self._environ)
+        with Worker(f"collect.{self._context.name}.reread") as worker:  # what is written meanwhile is read beside it
+            return await worker.run(again.at, origin)
 
     def status(self) -> dict[str, Any]:
         """What /status shows: which journalctl runs, how often it was restarted, how far the journal was read."""
@@ -138,7 +147,7 @@ class JournalSource:
             if data is None:
                 await self._ended(child)
                 continue
-            self._running()
+            self._running(child)
             if whole := self._lines.feed(data):
                 return whole
 
@@ -182,8 +191,12 @@ class JournalSource:
             "journalctl, which the option journalctl names"
         )
 
-    def _running(self) -> None:
+    def _running(self, child: Child) -> None:
         self._failures = 0
+        if not self._partly and journal_command.forbidden(child.stderr):
+            self._partly = self._resumed.partly = True
+            message = "only a part of the journal may be read: %s"
+            log.warning(message, journal_command.JOIN_GROUP, extra={"context": {"source": self._context.name}})
         if self._troubles.failing:
             self._troubles.recovered("the journal is read again", source=self._context.name)
 
@@ -244,7 +257,7 @@ class JournalSource:
         return Lines(self._options.max_line_bytes * ENTRY_FACTOR)
 
     def _new_resumed(self, cursor: str, *, shown: bool) -> Resumed:
-        whole = not journal_command.selects(self._options) and self._options.namespace is None
+        whole = not journal_command.selects(self._options) and self._options.namespace is None and not self._partly
         return Resumed(cursor, self._context.name, self._context.meter, whole, shown)
 
 

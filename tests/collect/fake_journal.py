@@ -19,7 +19,7 @@ SCRIPT = """#!{python} -S
 import json, os, re, select, signal, sys, time
 folder = {folder!r}
 known = re.compile(
-    "--no-pager|--all|--output=json|--output-fields=.+|--follow|--no-tail|--merge|--lines=1|--cursor=.+|--directory=/.+"
+    "--no-pager|--all|--output=json|--output-fields=.+|--follow|--no-tail|--merge|--reverse|--lines=1|--cursor=.+|--directory=/.+"
     "|--namespace=.+|--unit=.+|--priority=.+|[A-Z_]+=.*")
 asked = sys.argv[1:]
 with open(folder + "/asked.jsonl", "a") as file:
@@ -68,6 +68,13 @@ if "--lines=1" in asked:
     entries = [line for line in open(folder + "/journal") if line.startswith("{{")]
     for line in entries[-1:]:
         show(json.loads(line))
+    raise SystemExit
+if "--reverse" in asked:
+    wanted = [a.split("=", 1) for a in asked if re.match("[A-Z_]+=", a)]
+    entries = [json.loads(line) for line in open(folder + "/journal") if line.startswith("{{")]
+    for entry in reversed(entries):
+        if number(entry["__CURSOR"]) <= number(cursor) and all(entry.get(k) == v for k, v in wanted):
+            show(entry)
     raise SystemExit
 if "--follow" not in asked:
     for index, line in enumerate(open(folder + "/journal").read().splitlines(), 1):

@@ -12,13 +12,14 @@ import os
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
 
-from agent.batch import Logs, Position
+from agent.batch import Logs, Origin, Position
 from agent.clock import SystemClock
 from agent.collect import journal as journal_module
 from agent.collect.journal import JournalSource, open_journal
@@ -504,3 +505,57 @@ async def test_journalctl_killed_by_a_signal_is_named_so(
 @pytest.fixture(autouse=True)
 def told(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "telemetry_agent")
+
+
+# Reading again
+
+
+async def test_a_batch_is_read_again_as_it_was(reading: Reading, journal: FakeJournal) -> None:
+    for number in range(30):
+        journal.write(f"line {number}", f"more\nof {number}", unit=f"unit{number % 3}.service")
+    async with reading.open(block_bytes=4096, metadata={"PRIORITY": "level"}) as read:
+        await read(60)
+        assert reading.source is not None
+        records = [batch for batch in reading.batches if batch.count]
+        assert len(records) > 6
+        for batch in records:
+            assert batch.origin is not None
+            again = await reading.source.reread(batch.origin)
+            assert again is not None
+            assert replace(again, positions=batch.positions) == batch
+
+
+async def test_what_stood_before_a_batch_is_read_in_its_order(reading: Reading, journal: FakeJournal) -> None:
+    async with reading.open() as read:
+        journal.write(*(f"a {number}" for number in range(50)), unit="a.service")
+        journal.write("b 1", unit="b.service")
+        await read(51)
+        journal.write("a 50", unit="a.service")
+        await read(1)
+        assert reading.source is not None
+        last = reading.batches[-1].origin
+        assert last is not None
+        before = await reading.source.reread(Origin(last.key, last.start - 1_000_000, last.start))
+        assert before is not None
+        assert before.records() == [f"a {number}".encode() for number in range(50)]
+        some = await reading.source.reread(Origin(last.key, last.start - 100, last.start))
+        assert some is not None
+        assert 0 < some.count < 50
+        assert some.records()[-1] == b"a 49"
+
+
+async def test_what_is_gone_or_no_place_of_the_journal_is_not_read_again(
+    reading: Reading, journal: FakeJournal
+) -> None:
+    journal.write("zero")
+    async with reading.open() as read:
+        await read(1)
+        journal.write("one", "two")
+        await read(2)
+        assert reading.source is not None
+        origin = reading.batches[-1].origin
+        assert origin is not None
+        assert await reading.source.reread(Origin("fd00:2a1f#1024.9f86", 0, 10)) is None
+        assert await reading.source.reread(Origin(origin.key, origin.start + 1, origin.end)) is None
+        journal.vacuum(1)
+        assert await reading.source.reread(origin) is None

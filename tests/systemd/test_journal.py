@@ -18,6 +18,7 @@ from tests.systemd.service import Service
 
 pytestmark = [pytest.mark.slow, pytest.mark.root]
 
+REPOSITORY = Path(__file__).parents[2]
 JOURNAL = '[collect.journal]\nstart_at = "beginning"\n'
 RECORD = tuple[int, str]
 SEND = """
@@ -296,3 +297,16 @@ def test_the_first_start_at_the_end_reads_nothing_old_and_everything_new(machine
     say(machine, "after", "echo after")
     service.wait_for_line("after")
     assert "before" not in {record["line"] for record in service.arrived()}
+
+
+def test_every_batch_of_a_real_journal_can_be_read_again(machine: Machine) -> None:
+    for number in range(3):
+        say(machine, f"app{number}", "for i in $(seq 1 200); do echo $i; done; logger by syslog")
+    machine.run("journalctl", "--rotate")
+    machine.reboot()
+    say(machine, "app", "printf 'two\\0parts\\n'; echo last")
+    read = [sys.executable, "-m", "tests.systemd.read_again"]
+    told = json.loads(machine.sh(f"cd {REPOSITORY} && PYTHONDONTWRITEBYTECODE=1 {' '.join(read)}"))
+    assert told["batches"] > 10
+    assert told["same"] == told["batches"]
+    assert told["before"] == told["streams"] > 3

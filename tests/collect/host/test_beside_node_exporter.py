@@ -169,7 +169,6 @@ def test_on_the_tree_of_another_machine_everything_is_equal(tree: Path, tmp_path
         "--no-collector.netdev.netlink",
         "--no-collector.textfile",
         "--no-collector.systemd",
-        "--no-collector.bcache",
         "--collector.cpu.info",
     ]
     with node_exporter(*flags) as scrape:
