@@ -24,6 +24,7 @@ class Subject(NamedTuple):
 
 SUBJECTS: Final[dict[str, Subject]] = {
     "arp": Subject("agent.collect.host.arp", "proc/net/arp"),
+    "bcache": Subject("agent.collect.host.bcache", "sys/fs/bcache", empty_is_success=True),
     "bonding": Subject("agent.collect.host.bonding", "sys/class/net/bonding_masters"),
     "btrfs": Subject("agent.collect.host.btrfs", "sys/fs/btrfs", reads_disks=True, empty_is_success=True),
     "conntrack": Subject("agent.collect.host.conntrack", "proc/sys/net/netfilter/nf_conntrack_count"),
