@@ -139,7 +139,6 @@ class Poll:
                 await asyncio.wait((running, timer), return_when=asyncio.FIRST_COMPLETED)
             finally:
                 timer.cancel()
-                await asyncio.gather(timer, return_exceptions=True)
             stuck = turn.current
             if not running.done() and stuck is not None and stuck is before and turn.abandon(stuck):
                 self._leave(stuck[0], running)

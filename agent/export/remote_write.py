@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import asynccontextmanager
-from itertools import chain, islice, pairwise
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from agent.batch import Metrics
@@ -28,7 +28,7 @@ from agent.worker import Worker
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
-    from agent.batch import Batch, Labels
+    from agent.batch import Batch
     from agent.contract import Context, Destination
     from agent.export.remote_write_options import RemoteWriteOptions
     from agent.export.session import Session
@@ -39,6 +39,8 @@ MOST_FAMILIES: Final = 10_000
 """Families whose type and help are remembered and sent."""
 
 INVALID: Final = "invalid_series"
+AT_ONCE_SAMPLES: Final = 2000
+"""So many whose labels are remembered are encoded where they are: a change of threads costs more than the work."""
 
 
 class RemoteWrite:
@@ -68,7 +70,8 @@ class RemoteWrite:
             raise Reject("out_of_order", "not sent: times go back within the request", blames_records=True)
         if self._families is not None:
             await self._send_metadata(self._families, metrics)
-        encoded = await self._worker.run(self._encoder.encode, metrics)
+        few = sum(batch.count for batch in metrics) <= min(AT_ONCE_SAMPLES, self._encoder.remembered)
+        encoded = self._encoder.encode(metrics) if few else await self._worker.run(self._encoder.encode, metrics)
         if not encoded.samples:
             raise Reject(INVALID, encoded.why, blames_records=True, reach="request")
         refusal = await self._post(encoded.body)
@@ -103,30 +106,37 @@ class Families:
         self._interval_seconds = interval_seconds
         self._next_seconds = float("-inf")
         self._told: dict[str, tuple[str, str]] = {}
-        self._seen: dict[tuple[str, Labels], tuple[tuple[str, str, str], ...]] = {}
+        self._seen: dict[str, tuple[str, str]] = {}
+        self._looked_at: set[int] = set()
 
     def due(self, batches: Sequence[Metrics], now_seconds: float) -> Mapping[str, tuple[str, str]]:
         """What was never said of the families of ``batches``; once it is time, all that was seen since the last time.
 
         What is returned counts as said: where it could not be, it is due again with all the rest.
         """
-        new: dict[str, tuple[str, str]] = {}
-        for batch in batches:
-            key = batch.source, batch.labels
-            if batch.families and batch.families != self._seen.get(key):
-                self._seen[key] = batch.families
-                new |= {name: (kind, text) for name, kind, text in batch.families}
+        new = self._not_looked_at(batches)
+        for name, told in new.items():
+            if name in self._seen or len(self._seen) < MOST_FAMILIES:
+                self._seen[name] = told
         if now_seconds >= self._next_seconds and self._seen:
             self._next_seconds = now_seconds + self._interval_seconds
-            all_seen = chain.from_iterable(self._seen.values())
-            self._told = {name: (kind, text) for name, kind, text in islice(all_seen, MOST_FAMILIES)}
-            self._seen.clear()
+            self._told, self._seen = self._seen, {}
+            self._looked_at.clear()
             return self._told
-        room = MOST_FAMILIES - len(self._told)
-        due = {name: told for name, told in new.items() if self._told.get(name) != told}
-        due = dict(islice(due.items(), max(room, 0)))
+        due = {name: told for name, told in new.items() if name in self._seen and self._told.get(name) != told}
         self._told |= due
         return due
+
+    def _not_looked_at(self, batches: Sequence[Metrics]) -> dict[str, tuple[str, str]]:
+        """The families of those batches whose families were not looked at since the last time; a cycle has those of
+        the last one."""
+        found: dict[str, tuple[str, str]] = {}
+        for batch in batches:
+            known = hash(batch.families)
+            if known not in self._looked_at:
+                self._looked_at.add(known)
+                found |= {name: (kind, text) for name, kind, text in batch.families}
+        return found
 
 
 @asynccontextmanager

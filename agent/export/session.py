@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 MOST_ANSWER_BYTES: Final = 64 << 10
 MOST_DETAIL_BYTES: Final = 1 << 10
 USER_AGENT: Final = f"telemetry-agent/{__version__}"
-IDLE_SECONDS: Final = 15.0
+IDLE_SECONDS: Final = 50.0
+"""Longer than most intervals, shorter than the minute after which load balancers close what is idle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,11 +187,14 @@ class Session:
         given = (options.ca_file, options.cert_file, options.key_file)
         try:
             files = [str(resolve(file, self._ctx.host.environ)) if file else None for file in given]
-            return headers, http.tls_context(*files)
+            context = http.tls_context(*files)
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
             named = ", ".join(filter(None, given)) or "the system's certificates"
             why = getattr(error, "strerror", None) or error
             raise Hold("certificate_unreadable", f"{named}: {why}; give PEM files") from None
+        if options.key_file:
+            self._ctx.secrets.was_read(options.key_file)
+        return headers, context
 
     def _authorization(self) -> dict[str, str]:
         options = self._options

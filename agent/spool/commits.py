@@ -134,12 +134,12 @@ class Commits:
         self._urgent, self._in_flight = False, group
         self._apart = self._replaced = False
         group.last_time_ns = self._times.last_ns
-        size = sum(taken.size_bytes for taken in group.taken)
+        size, arrived = sum(taken.size_bytes for taken in group.taken), bool(group.taken)
         while group:
             await self._attempt(group)
         self._in_flight = None
         self.pending_bytes -= size
-        self._in_use.announce()
+        self._in_use.announce(arrived=arrived)
         durable.set_result(None)
         if not self._group:  # what came meanwhile went out with this commit
             self._durable.set_result(None)

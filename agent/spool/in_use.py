@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from agent.clock import Clock
 from agent.errors import SpoolDamaged, SpoolFull
@@ -33,6 +33,16 @@ PATIENCE_SECONDS = 10.0
 R = TypeVar("R")
 
 
+class Announce(Protocol):
+    """Wakes who waits for room and, where something may have ``arrived``, the lanes."""
+
+    def __call__(self, *, arrived: bool = True) -> None: ...
+
+
+def _nobody(*, arrived: bool = True) -> None:
+    """There is nobody to wake yet."""
+
+
 class StoreInUse:
     """The store, on the thread it runs on. ``bind`` tells a new one what the configuration says; ``announce`` wakes
     everybody who waits for room or for something new."""
@@ -45,7 +55,7 @@ class StoreInUse:
         self.trouble: str | None = None
         self.reserve = Reserve(host.state_dir / "reserve", options.reserve_bytes)
         self.bind: Callable[[Store], None] = lambda store: None
-        self.announce: Callable[[], None] = lambda: None
+        self.announce: Announce = _nobody
         self._host = host
         self._options = options
         self._clock = clock
@@ -119,10 +129,10 @@ class StoreInUse:
         """Lets go of what is too old or retired, returns free space, and writes the second copy."""
         store = self.store
         try:
-            await self.worker.run(
+            worn_out = await self.worker.run(
                 keeping.keep_in_order, store, self._host, self.reserve, self._options, self._clock.wall_ns()
             )
-            if await self.worker.run(keeping.worn_out, store):
+            if worn_out:
                 await self.replace(store, "it holds rows that can be neither read nor deleted")
         except SpoolDamaged as error:
             await self.replace(store, str(error))
@@ -130,7 +140,7 @@ class StoreInUse:
             self._keeping.failed("keep", f"the spool could not be kept in order: {error}")
         else:
             self._keeping.recovered("the spool is kept in order again")
-        self.announce()
+        self.announce(arrived=False)
 
     async def copy_if_new(self) -> None:
         """Writes the second copy at once when it would not know a lane, a route, or that a source has a position."""

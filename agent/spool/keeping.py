@@ -34,8 +34,8 @@ def copy_path(host: Host) -> Path:
     return host.state_dir / "positions.copy"
 
 
-def keep_in_order(store: Store, host: Host, reserve: Reserve, options: SpoolOptions, wall_ns: int) -> None:
-    """One round of housekeeping. Raises SpoolFull, SpoolDamaged or OSError."""
+def keep_in_order(store: Store, host: Host, reserve: Reserve, options: SpoolOptions, wall_ns: int) -> bool:
+    """One round of housekeeping; True where the file should be replaced. Raises SpoolFull, SpoolDamaged or OSError."""
     try:
         _tidy(store, host, options, wall_ns)
     except SpoolFull as error:
@@ -45,7 +45,9 @@ def keep_in_order(store: Store, host: Host, reserve: Reserve, options: SpoolOpti
     finally:
         with suppress(OSError):  # what cannot be written there is said of the second copy
             reserve.restore()
-    write_second_copy(store, host)
+    if store.copied_commit_id != store.commit_id:
+        write_second_copy(store, host)
+    return worn_out(store)
 
 
 def _tidy(store: Store, host: Host, options: SpoolOptions, wall_ns: int) -> None:
@@ -65,6 +67,7 @@ def _tidy(store: Store, host: Host, options: SpoolOptions, wall_ns: int) -> None
 def write_second_copy(store: Store, host: Host) -> None:
     """Writes the small tables to the file beside the spool. Raises OSError."""
     write_copy(copy_path(host), encode(small_of(store)))
+    store.copied_commit_id = store.commit_id
 
 
 def let_age(store: Store, oldest_ns: int) -> None:

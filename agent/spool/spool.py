@@ -59,6 +59,7 @@ class Spool:
         self._route: Callable[[Flow], tuple[int, ...]] = lambda flow: ()
         self._bounds: Mapping[str, LaneBound] = {}
         self._lossy: frozenset[str] = frozenset()
+        self._read_to: dict[int, int | None] = {}
         self._picture = Picture()
         self._picture_seconds = float("-inf")
 
@@ -172,8 +173,13 @@ class Spool:
     async def fetch(self, lane: str, after: int, max_bytes: int) -> list[Stored]:
         """The lane's next batches after id ``after``, at least one if there is any; some may be damaged."""
         lane_id = self._ids[lane]
-        self._arrived[lane_id].clear()
-        return await self._in_use.use("fetch", lambda store: _fetch(store, lane_id, after, max_bytes))
+        arrived = self._arrived[lane_id]
+        if self._read_to.get(lane_id) == after and not arrived.is_set():
+            return []
+        arrived.clear()
+        found, more = await self._in_use.use("fetch", lambda store: _fetch(store, lane_id, after, max_bytes))
+        self._read_to[lane_id] = None if more else found[-1].row.id if found else after
+        return found
 
     async def wait_for_new(self, lane: str) -> None:
         """Returns once something may have arrived for the lane since its last fetch."""
@@ -195,11 +201,12 @@ class Spool:
         """Commits, and keeps the file in order, until cancelled."""
         await self._commits.run()
 
-    def announce(self) -> None:
-        """Wakes everybody who waits for room or for something new."""
+    def announce(self, *, arrived: bool = True) -> None:
+        """Wakes everybody who waits for room, and where something may have ``arrived``, the lanes."""
         self._room.set()
-        for event in self._arrived.values():
-            event.set()
+        if arrived:
+            for event in self._arrived.values():
+                event.set()
 
     async def close(self) -> None:
         """Commits what is pending if that can be done at once, and closes the file."""
@@ -249,15 +256,17 @@ def _schema_version(store: Store) -> int:
         return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
-def _fetch(store: Store, lane: int, after: int, max_bytes: int) -> list[Stored]:
+def _fetch(store: Store, lane: int, after: int, max_bytes: int) -> tuple[list[Stored], bool]:
+    """The lane's next batches, and whether there are more behind them."""
     with store.reading() as connection:
         after = max(after, store.lanes[lane].cursor)
         found = fetch.fetch(connection, lane, after, max_bytes, store.recent.get)
+        more = bool(found and fetch.rows(connection, lane, found[-1].row.id, 1))
     unreadable = {each.row.id for each in found if each.unreadable} - store.skips
     if unreadable:
         with suppress(SpoolFull, SpoolDamaged):  # remembered already; the next commit meets what is wrong
             store.avoid(unreadable)
-    return found
+    return found, more
 
 
 @asynccontextmanager
