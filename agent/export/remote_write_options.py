@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from agent.contract import Context, Destination
 
 
+RESERVED: Final = frozenset(("user-agent", "x-prometheus-remote-write-version"))
+"""Headers that the specification keeps for the sender, besides those of every request."""
+
+
 class RemoteWriteOptions(HttpDestinationOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The ``[export.remote_write]`` table."""
 
@@ -48,6 +52,9 @@ class RemoteWriteOptions(HttpDestinationOptions, frozen=True, forbid_unknown_fie
             yield "url", fault
         if self.tenant is not None and not (self.tenant and self.tenant.isascii() and self.tenant.isprintable()):
             yield "tenant", "has characters that a header cannot carry"
+        for name in self.headers:
+            if name.lower() in RESERVED:
+                yield "headers", f'"{name}" is set by the agent, as remote_write demands'
         yield from HttpDestinationOptions.faults(self)
 
 

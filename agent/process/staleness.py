@@ -67,6 +67,8 @@ class Staleness:
         self._held: Held | None = None
         self._changed = True
         self.due_seconds = options.silent_seconds / 10
+        if self._living:
+            self._tell()
 
     def process(self, batch: Batch, now: Time) -> Iterable[Batch]:
         return self.process_all((batch,), now)

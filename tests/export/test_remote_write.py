@@ -397,6 +397,9 @@ async def test_a_lane_goes_on_where_nothing_becomes_durable(monkeypatch: pytest.
         ({"url": "http://user:secret@h/api/v1/write"}, "url"),
         ({"url": "http://h/write", "tenant": "a\nb"}, "tenant"),
         ({"url": "http://h/write", "user": "1"}, "user"),
+        ({"url": "http://h/write", "headers": {"user-agent": "another"}}, "headers"),
+        ({"url": "http://h/write", "headers": {"X-Prometheus-Remote-Write-Version": "2.0.0"}}, "headers"),
+        ({"url": "http://h/write", "headers": {"Content-Encoding": "gzip"}}, "headers"),
     ],
 )
 def test_options_that_cannot_be_are_named(options: dict[str, Any], key: str) -> None:
