@@ -13,14 +13,14 @@ import errno
 import os
 import stat
 from collections import Counter
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import date, datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, Final
 
 from agent.ownlogfiles import KINDS, Kind, Rotated, current, rotated_in
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from agent.clock import Clock
@@ -35,13 +35,15 @@ class LogFiles:
 
     def __init__(self, directory: Path, clock: Clock, *, days: int, max_bytes: int, zone: tzinfo | None = None) -> None:
         self.directory = directory
+        self.trouble: OSError | None = None
+        """Why files of an earlier day could not be rotated or let go of."""
         self.file_bytes = max_bytes // FILES_IN_BOUND
         self._rotated_bytes = max_bytes - len(KINDS) * self.file_bytes
         self._days = days
         self._clock = clock
         self._zone = zone
         self._today: date | None = None
-        self._written: dict[Kind, date] = {}
+        self._began: dict[Kind, date] = {}
 
     def append(self, kind: Kind, lines: Sequence[bytes]) -> int:
         """Writes the first of ``lines``, as many as the file takes; returns how many. Raises OSError where it is none.
@@ -65,29 +67,42 @@ class LogFiles:
         finally:
             if descriptor >= 0:
                 os.close(descriptor)
-        self._written[kind] = max(today, self._written.get(kind, today))
+        if not size:
+            self._began[kind] = today
         return written
 
     def _turn_to(self, today: date) -> None:
-        """Begins a day: what grew on another one is that day's file, and what is too old goes."""
+        """Begins a day: what grew on another one is that day's file, and what is too old goes. Where that cannot be,
+        lines are written all the same, as far as the bound lets them, and it is tried again with the next."""
+        self.trouble = None
         for kind in KINDS:
-            with suppress(FileNotFoundError):
-                if self._grew_on(kind) < today and (self.directory / current(kind)).stat().st_size:
+            with self._tried():
+                if (self.directory / current(kind)).stat().st_size and self._day_of(kind) < today:
                     self._rotate(kind)
-        with suppress(FileNotFoundError):
+        with self._tried():
             self._prune(today)
-        self._today = today
+        self._today = None if self.trouble else today
 
-    def _grew_on(self, kind: Kind) -> date:
-        """The day of a file's lines. One that the clock, set back since, takes for tomorrow's grows until tomorrow."""
-        return self._written.get(kind) or self._day((self.directory / current(kind)).stat().st_mtime)
+    @contextmanager
+    def _tried(self) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            self.trouble = error
+
+    def _day_of(self, kind: Kind) -> date:
+        """The day of a file's first line; of one that an earlier run left, the day of its last."""
+        day = self._began.get(kind) or self._day((self.directory / current(kind)).stat().st_mtime)
+        return self._began.setdefault(kind, day)
 
     def _rotate(self, kind: Kind) -> None:
-        day = self._grew_on(kind).isoformat()
+        day = self._day_of(kind).isoformat()
         taken = [each.number for each in rotated_in(self.directory, kind) if each.day == day]
         name = Rotated(day, max(taken) + 1 if taken else 0, kind).name
         (self.directory / current(kind)).rename(self.directory / name)
-        self._written.pop(kind, None)
+        del self._began[kind]
 
     def _prune(self, today: date) -> None:
         oldest = (today - timedelta(days=self._days - 1)).isoformat()

@@ -59,7 +59,7 @@ class Writer:
         self._lock = threading.Lock()
         self._waiting_bytes = 0
         self._lines: SimpleQueue[tuple[Kind, bytes] | None] = SimpleQueue()
-        self._failing = Repeating(log, clock.monotonic_seconds)
+        self._failing, self._rotating = (Repeating(log, clock.monotonic_seconds) for _ in range(2))
         self._again: dict[Kind, float] = {}
         self._lost: Counter[Kind] = Counter()
         self._told_seconds = float("-inf")
@@ -123,6 +123,15 @@ class Writer:
             self._fail(kind, error)
         else:
             self._again.pop(kind, None)
+            self._mind_rotation()
+
+    def _mind_rotation(self) -> None:
+        error = self._files.trouble
+        if error is None:
+            self._rotating.recovered("the log files are rotated again")
+            return
+        why = (error.strerror or str(error)).lower()
+        self._rotating.failed(why, f"{error.filename}: {why}; log files of another day could not be rotated")
 
     def _fail(self, kind: Kind, error: OSError) -> None:
         self._again[kind] = self._clock.monotonic_seconds() + AGAIN_SECONDS

@@ -75,6 +75,10 @@ class Secrets:
         self._tell(path, value)
         return value
 
+    def was_read(self, path: str) -> None:
+        """Says that somebody else read the secret in the file at ``path``: a private key is never shown or sent."""
+        self._tell(path, "")
+
     def _tell(self, path: str, value: str | None, why: str = "") -> None:
         with self._lock:
             known = path in self._last

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,7 +26,7 @@ from agent.serve.routes import text_response
 from agent.supervise import audited, reload
 from agent.supervise.audited import KEPT, MOST_CHANGES
 from agent.worker import Worker
-from tests.agent_process import DEAD_LOKI, running, written
+from tests.agent_process import DEAD_LOKI, command, running, written
 from tests.fakes import FakeClock, settle
 
 
@@ -297,10 +299,31 @@ def test_a_running_agent_keeps_its_log_files_and_reads_none_of_them(tmp_path: Pa
         assert event in shown, shown
 
 
-def test_an_agent_without_log_files_imports_nothing_of_them_and_audits_all_the_same(tmp_path: Path) -> None:
+def test_an_agent_without_log_files_has_no_thread_for_them_and_audits_all_the_same(tmp_path: Path) -> None:
     with running(written(tmp_path)) as agent:
-        maps = Path(f"/proc/{agent.pid}/task").iterdir()
-        names = {(task / "comm").read_text().strip() for task in maps}
-    assert "own logs" not in names
+        threads = {(task / "comm").read_text().strip() for task in Path(f"/proc/{agent.pid}/task").iterdir()}
+        assert "own logs" not in threads
     assert '"component":"audit"' in agent.stderr()
     assert not (tmp_path / "log").exists()
+
+
+def test_what_runs_the_agent_imports_nothing_that_writes_log_files() -> None:
+    code = "import sys, agent.supervise.run; print(*sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    unwanted = {"agent.ownlogwriter", "agent.ownlogrotation", "agent.ownlogfiles", "agent.supervise.performance"}
+    assert unwanted & set(ran.stdout.split()) == set()
+
+
+def test_log_files_are_never_put_into_the_spools_directory(tmp_path: Path) -> None:
+    config = written(tmp_path, agent=f'log_files = true\nlog_dir = "{tmp_path}/state/spool/log"')
+    done = command(config, "run")
+    assert done.returncode == 1
+    assert "nothing but the spool may be written there; name another" in done.stderr
+
+
+def test_a_private_key_that_was_read_is_told_once(said: list[logging.LogRecord]) -> None:
+    secrets = Secrets()
+    secrets.heard = audit.credential
+    for _ in range(3):
+        secrets.was_read("/etc/key.pem")
+    assert [(each["event"], each["file"]) for each in events(said)] == [("credential_read", "/etc/key.pem")]

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from agent.audit import Refusals
+from agent.audit import Refusals, credential
 from agent.errors import AgentError
 from agent.ownlogs import Repeating
 from agent.secrets import resolve
@@ -242,12 +242,15 @@ def _tls(options: ServeOptions, environ: Mapping[str, str]) -> ssl.SSLContext | 
     files = (options.cert_file, options.key_file, options.client_ca_file)
     try:
         cert, key, authorities = (str(resolve(file, environ)) if file else None for file in files)
-        return server_ssl_context(str(cert), key, authorities)
+        context = server_ssl_context(str(cert), key, authorities)
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         raise EndpointError(
             f"[serve] cert_file {options.cert_file}, key_file {options.key_file}: {error}; "
             "give PEM files that belong together and that this user may read"
         ) from error
+    if options.key_file:
+        credential("read", options.key_file)
+    return context
 
 
 async def _listen(options: ServeOptions, connection: Any, context: ssl.SSLContext | None) -> asyncio.Server:

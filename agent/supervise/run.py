@@ -112,6 +112,8 @@ def _log_files(agent: Agent) -> Iterator[None]:
     from agent.ownlogwriter import writing
 
     directory = log_directory(options.log_dir, agent.host.environ)
+    if directory.resolve().is_relative_to(agent.host.spool_dir.resolve()):
+        raise AgentError(f"[agent] log_dir {directory}: nothing but the spool may be written there; name another")
     with writing(agent.logs, directory, options, agent.host, agent.clock, agent.meter) as agent.log_files:
         yield
 

@@ -300,7 +300,8 @@ def settled() -> Callable[[dict[str, Any]], bool]:
 
     def calm(status: dict[str, Any]) -> bool:
         nonlocal since
-        behind = sum(source["detail"].get("behind_bytes", 1) for source in status["sources"])
+        files = [source for source in status["sources"] if source["type"] == "file"]
+        behind = sum(source["detail"].get("behind_bytes", 1) for source in files)
         if behind or any(lane["waiting_records"] for lane in status["lanes"]):
             since = time.monotonic()
         return time.monotonic() - since > CALM_SECONDS
