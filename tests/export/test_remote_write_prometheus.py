@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 
 from agent.batch import Metrics
 from agent.clock import SystemClock
+from agent.contract import Receipt
 from agent.export.drain import Drain
 from agent.export.remote_write_options import COMPONENT, RemoteWriteOptions
 from agent.host import Host
@@ -194,6 +196,26 @@ async def test_a_repeat_after_an_answer_that_was_lost_is_taken_as_it_is(
         assert relay.statuses == [204] * (12 + len(lost))
     stored = server.samples("m", end)
     assert stored == {named(each): [(float(at), str(at + i)) for at in times] for i, each in enumerate(series)}
+
+
+async def test_what_was_taken_is_durably_acknowledged_before_anything_newer_is_sent(
+    server: Prometheus, tmp_path: Path
+) -> None:
+    async with shipping(tmp_path, server.write_url) as lane:
+        cursors: list[int] = []
+        send = lane.destination.send
+
+        async def watched(batches: Sequence[Metrics]) -> Receipt:
+            cursors.append(lane.spool.cursor(LANE))
+            receipt: Receipt = await send(batches)
+            return receipt
+
+        lane.destination.send = watched
+        for back in range(5, 0, -1):
+            await lane.put(cycle(now_seconds() - 15 * back, b"a"))
+        await lane.ship(careful=False)
+        assert len(cursors) == 5
+        assert [later - first for first, later in pairwise(cursors)] == [1, 1, 1, 1]
 
 
 async def test_a_repeat_that_is_not_the_newest_is_refused_alone_and_everything_else_is_in(
