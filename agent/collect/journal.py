@@ -20,7 +20,7 @@ from agent.collect.journal_batches import LOST, Batches
 from agent.collect.journal_child import PIPE_BYTES, Child, output_of
 from agent.collect.journal_lines import Lines
 from agent.collect.journal_own import own_records
-from agent.collect.journal_place import KEY, Resumed, position
+from agent.collect.journal_place import KEY, Replaced, Resumed, position
 from agent.errors import AgentError
 from agent.ownlogs import Repeating
 from agent.wire.journaljson import boot_of_cursor, cursor_of, last_line, time_us_of_cursor, without
@@ -81,7 +81,12 @@ class JournalSource:
             yield self._nothing()
         while True:
             block = await self._block()
-            batches, cursor = await self._worker.run(self._take, block)
+            try:
+                batches, cursor = await self._worker.run(self._take, block)
+            except Replaced:
+                await self._worker.run(self.close)
+                self._from_oldest()
+                continue
             for batch in batches:
                 yield batch
             self._cursor = cursor
@@ -218,13 +223,16 @@ class JournalSource:
                 " ".join(stderr.split()),
                 extra={"context": {"source": self._context.name}},
             )
-            self._cursor, self._caught_up = "", self._options.directory is not None
+            self._from_oldest()
             return
         how = journal_command.ended(child.status, stderr)
         self._troubles.failed(how, f"journalctl {how}; it is started again", source=self._context.name)
         pause = min(LEAST_PAUSE_SECONDS * 2**self._failures, MOST_PAUSE_SECONDS)
         self._failures += 1
         await self._clock.sleep(pause)
+
+    def _from_oldest(self) -> None:
+        self._cursor, self._caught_up = "", self._options.directory is not None
 
     # What becomes of a block
 
@@ -257,8 +265,17 @@ class JournalSource:
         return Lines(self._options.max_line_bytes * ENTRY_FACTOR)
 
     def _new_resumed(self, cursor: str, *, shown: bool) -> Resumed:
-        whole = not journal_command.selects(self._options) and self._options.namespace is None and not self._partly
-        return Resumed(cursor, self._context.name, self._context.meter, whole, shown)
+        one_journal = self._options.namespace is None and self._options.directory is None
+        whole = not journal_command.selects(self._options) and self._options.namespace is None
+        return Resumed(
+            cursor,
+            self._context.name,
+            self._context.meter,
+            whole=whole,
+            shown=shown,
+            partly=self._partly,
+            one_journal=one_journal,
+        )
 
 
 def _buried(child: Child) -> None:

@@ -25,6 +25,10 @@ def position(cursor: str) -> Position:
     return Position(KEY, cursor)
 
 
+class Replaced(Exception):
+    """The journal is not the one that was read: its oldest entry may be older than the position, and yet be new."""
+
+
 @dataclass
 class Resumed:
     """The beginning of what a journalctl prints that was asked to begin at the entry at ``cursor``."""
@@ -39,9 +43,14 @@ class Resumed:
     expecting: bool = True
     partly: bool = False
     """Whether there are entries that may not be read."""
+    one_journal: bool = True
+    """Whether all entries are of one journal, and not of several machines."""
 
     def rest(self, block: bytes) -> bytes:
-        """The block without that entry, which was handed on before; says and counts what is gone behind it."""
+        """The block without that entry, which was handed on before; says and counts what is gone behind it.
+
+        Raises Replaced.
+        """
         if not self.expecting:
             return block
         self.expecting = False
@@ -56,9 +65,11 @@ class Resumed:
     def _gone(self, first: str) -> None:
         known, found = place_of(self.cursor), place_of(first)
         extra = {"context": {"source": self.source, "cursor": self.cursor}}
-        if known is None or found is None or known[0] != found[0]:
-            log.warning("the journal that was read is gone or was replaced; going on in the one there is", extra=extra)
-        elif self.whole and not self.partly and found[1] > known[1] + 1:
+        replaced = known is None or found is None or known[0] != found[0]
+        if replaced and self.one_journal:
+            log.warning("the journal that was read is gone; what there is now is read from its beginning", extra=extra)
+            raise Replaced
+        if known and found and not replaced and self.whole and not self.partly and found[1] > known[1] + 1:
             lost = found[1] - known[1] - 1
             self.meter.add(LOST, lost, (self.source, "vacuumed"))
             log.error("%d entries were vacuumed from the journal before they were read", lost, extra=extra)

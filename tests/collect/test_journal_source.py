@@ -310,6 +310,20 @@ async def test_vacuumed_entries_are_counted_and_the_first_one_left_is_not_passed
     assert "2 entries were vacuumed" in caplog.text
 
 
+async def test_a_journal_that_was_replaced_is_read_from_its_oldest_entry_whatever_the_clock_says(
+    reading: Reading, journal: FakeJournal, caplog: pytest.LogCaptureFixture
+) -> None:
+    journal.write("one", "two", "three")
+    async with reading.open() as read:
+        await read(3)
+    journal.replace()
+    journal.write("new one", "new two", "new three", "new four")
+    async with reading.open() as read:
+        assert await read(4) == [b"new one", b"new two", b"new three", b"new four"]
+    assert "the journal that was read is gone" in caplog.text
+    assert reading.meter.numbers(LOST) == {}
+
+
 async def test_missing_entries_are_not_counted_where_only_a_part_is_read(
     reading: Reading, journal: FakeJournal
 ) -> None:
