@@ -10,12 +10,13 @@ time. Any other 400 is final: the request is not sent again, in whole or in part
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, Literal
 
 from agent.errors import Hold, Refusal, Reject, Retry, TooLarge
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from agent.export.session import Answer
 
@@ -40,6 +41,16 @@ FAULTS: Final[tuple[tuple[str, str, Literal["record", "batch"]], ...]] = (
 stored what it found no fault with, so that counting a whole batch as refused loses nothing of it."""
 
 
+ANOTHER: Final = "does another agent send the same series? job and instance must tell them apart"
+HINTS: Final[Mapping[str, str]] = {
+    "out_of_order": ANOTHER,
+    "duplicate": ANOTHER,
+    "out_of_bounds": "this server takes nothing as old as that, or from the future",
+    "too_old": "this server takes nothing as old as that",
+    "too_far_in_future": "is the clock of this machine right?",
+}
+
+
 def refusal_of(answer: Answer, now_ns: int) -> Refusal | None:
     """What the answer means: None where everything was taken, or Retry, TooLarge, Reject or Hold."""
     if _is_page(answer):
@@ -57,7 +68,7 @@ def _is_page(answer: Answer) -> bool:
 
 
 def _page(answer: Answer, now_ns: int) -> Refusal:
-    if answer.status >= 300:
+    if 300 <= answer.status < 400 or answer.status >= 500:
         return _by_class(answer, now_ns)
     return _hold("not_remote_write", NOT_ASKED)(answer, now_ns)
 
@@ -88,7 +99,7 @@ def _validation(answer: Answer) -> Refusal:
     text = answer.body.decode(errors="replace").lower()
     for words, reason, reach in FAULTS:
         if words in text:
-            return Reject(reason, _said(answer), blames_records=True, reach=reach)
+            return Reject(reason, f"{_said(answer)}; {HINTS[reason]}", blames_records=True, reach=reach)
     return Reject("refused", _said(answer), reach="request")
 
 
