@@ -150,7 +150,8 @@ def test_a_mistyped_command_is_told_with_its_near_miss(capsys: pytest.CaptureFix
     assert capsys.readouterr().err == "telemetry-agent: 'chek' is not a command; did you mean 'check'?\n"
     assert main(["--verbose"]) == 2
     assert capsys.readouterr().err == (
-        "telemetry-agent: '--verbose' is not an option; the commands are run, check, config, status, logs, ledger, spool\n"
+        "telemetry-agent: '--verbose' is not an option; "
+        "the commands are run, check, config, status, logs, ledger, spool\n"
     )
 
 
