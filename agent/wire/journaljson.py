@@ -83,13 +83,14 @@ def without(block: bytes, members: Sequence[bytes], since_us: int = 0) -> tuple[
     """
     if not members or not all(each in block for each in members):
         return block, 0
-    lines = block.splitlines(keepends=True)
+    lines = block.split(b"\n")
+    rest = lines.pop()
     kept = [
-        line
+        line + b"\n"
         for line in lines
         if not all(each in line for each in members) or (since_us and realtime_us_of(line) < since_us)
     ]
-    return b"".join(kept), len(lines) - len(kept)
+    return b"".join((*kept, rest)), len(lines) - len(kept)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,12 @@ def root_file_system() -> Path:
     for left in MACHINES.glob("*.machine*"):  # by tests that were killed, as their machines then were
         if not Path("/proc", left.name.partition(".")[0]).exists():
             shutil.rmtree(left)
-    return rootfs.built()
+    try:
+        return rootfs.built()
+    except RuntimeError as error:
+        if "CI" in os.environ:
+            raise
+        pytest.skip(f"the root file system cannot be built: {error}")
 
 
 @pytest.fixture

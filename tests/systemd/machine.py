@@ -39,7 +39,10 @@ ENVIRON = {
     "SYSTEMD_PAGER": "",
     "SYSTEMD_COLORS": "0",
 }
-JOIN = 'echo 0 >"$1/cgroup.procs"; t=$2; shift 2; exec nsenter -t "$t" -m -u -i -n -C --root --wd /usr/bin/env -i "$@"'
+JOIN = (
+    'join() { echo 0 >"$1/cgroup.procs"; }; join "$1" 2>/dev/null || join "$1/init.scope"; '
+    't=$2; shift 2; exec nsenter -t "$t" -m -u -i -n -C --root --wd /usr/bin/env -i "$@"'
+)
 """Runs in the machine's process namespace and still sees this machine's files. It joins the control group, then the
 rest. A shell stands before it, which forks: nsenter itself would stop whenever its child does."""
 

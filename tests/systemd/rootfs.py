@@ -37,7 +37,19 @@ def missing() -> str:
     absent = sorted({package for tool, package in packages.items() if shutil.which(tool) is None})
     if absent:
         return f"needs {' and '.join(absent)}: apt-get install {' '.join(absent)}"
-    return "" if group_root().is_dir() else "needs control groups, version 2 (on its own, or beside version 1)"
+    if not group_root().is_dir():
+        return "needs control groups, version 2 (on its own, or beside version 1)"
+    CACHE.mkdir(parents=True, exist_ok=True)
+    if said("stat", "-f", "-c", "%T", str(CACHE)) == "overlayfs":
+        return f"needs a disk of its own below {CACHE}: set TELEMETRY_AGENT_TESTS to a folder on one"
+    if said("unshare", "--mount", "--pid", "--net", "--fork", "echo", "yes") != "yes":
+        return "needs leave to make namespaces, which root in this container does not have"
+    return ""
+
+
+def said(*command: str) -> str:
+    """What a command printed."""
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def group_root() -> Path:

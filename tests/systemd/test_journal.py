@@ -88,7 +88,9 @@ def all_arrived(service: Service, *arguments: str, own: str = "telemetry-agent.s
 def test_what_units_write_arrives_with_labels_times_and_severities(machine: Machine, service: Service) -> None:
     service.start()
     say(
-        machine, "app@1", "echo plain; echo '<3>bad'; echo '<7>small'; printf '\\033[31mred\\033[0m\\n'; logger -t x hi"
+        machine,
+        "app@1",
+        "echo plain; echo '<3>bad'; echo '<7>small'; echo 'héllo ✓'; printf '\\033[31mred\\033[0m\\n'; logger -t x hi",
     )
     send(
         machine,
@@ -107,6 +109,7 @@ def test_what_units_write_arrives_with_labels_times_and_severities(machine: Mach
     }
     assert shown["plain"] == ("app@1.service", "stdout", "info")
     assert shown["bad"] == ("app@1.service", "stdout", "error")
+    assert shown["héllo ✓"] == ("app@1.service", "stdout", "info")
     assert shown["small"] == ("app@1.service", "stdout", "debug")
     assert shown["\x1b[31mred\x1b[0m"] == ("app@1.service", "stdout", "info")
     assert shown["hi"] == ("app@1.service", "syslog", "info")

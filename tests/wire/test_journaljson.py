@@ -191,7 +191,8 @@ def test_any_bytes_are_entries_or_counted(data: bytes) -> None:
     block = data + b"\n"
     entries = Reader(FIELDS).entries(block)
     assert entries.count + entries.undecodable == sum(1 for line in block.split(b"\n") if line.strip())
-    without(block, [OWN])
+    assert without(block, [OWN]) == (block, 0)
+    assert without(block + b"{%s}\n" % OWN + block, [OWN]) == (block + block, 1)
     cursor_of(block)
     realtime_us_of(block)
 
