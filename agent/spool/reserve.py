@@ -15,7 +15,7 @@ from typing import Final
 
 from agent.spool.files import bytes_of
 
-STEPS: Final = 4
+STEPS: Final = 16
 LEAST_STEP_BYTES: Final = 1 << 20
 
 

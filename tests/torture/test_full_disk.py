@@ -21,6 +21,7 @@ from tests.torture.world import World
 SEED = int(os.environ.get("TELEMETRY_TORTURE_SEED", "7"))
 DISK_BYTES = 48 << 20
 RESERVE_BYTES = SpoolOptions().reserve_bytes
+MOST_TAKEN_BYTES = 2 << 20
 
 pytestmark = [pytest.mark.slow, pytest.mark.root]
 
@@ -111,7 +112,8 @@ def test_nothing_is_lost_at_zero_bytes_free_and_everything_goes_on_when_there_is
             world.wait_for(agent, lambda status: status["lanes"][0]["waiting_records"] > 3000)
             wait_ready(agent, 503, ballast)
             assert full(agent.status())
-            assert held(reserve), "spent on intake, it would be missed by what is acknowledged later"
+            left = reserve.stat().st_size  # an acknowledgement under way may have taken what it needed, and no more
+            assert left >= RESERVE_BYTES - MOST_TAKEN_BYTES, "spent on intake, it would be missed by acknowledgements"
             world.kill(agent)
         world.check()
         with world.agent() as agent:  # it starts on a full disk
