@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from agent.secrets import Secrets, looks_secret
@@ -60,6 +60,7 @@ def test_a_value_is_masked_in_base64_whatever_stands_around_it(value: str, befor
 @settings(max_examples=60, deadline=None)
 @given(SECRET)
 def test_a_value_is_masked_in_urls_and_in_json(value: str) -> None:
+    assume(value not in "https://u:@host/")  # it is masked there as well
     assert masked(value, f"https://u:{quote(value, safe='')}@host/") == "https://u:[REDACTED]@host/"
     assert masked(value, json.dumps(value)) == '"[REDACTED]"'
     assert masked(value, json.dumps(value, ensure_ascii=False)) == '"[REDACTED]"'
