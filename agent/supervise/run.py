@@ -7,7 +7,6 @@ stop:  sources off · processors idle · spool committed · one last try per lan
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import resource
 import sys
@@ -39,6 +38,7 @@ from agent.supervise.notify import Notify, feed_watchdog, notifying
 from agent.supervise.pipeline import Pipeline, end, open_pipeline, start_sources
 from agent.supervise.progress import Progress
 from agent.supervise.reload import reload_when
+from agent.supervise.settle import freeze, settle
 from agent.supervise.status import Status, looking, masked_in, status_line
 from agent.supervise.stop import Stop, stopping
 from agent.worker import Worker
@@ -146,10 +146,11 @@ async def _run(agent: Agent, notify: Notify) -> int:
         _warn_of(agent.config, document)
         notify.ready(status_line(document))
         telling = asyncio.create_task(_tell(agent, notify, status), name="status line")
+        looking_on.append(asyncio.create_task(settle(agent.host.proc, agent.clock, worker), name="settle"))
         if notify.watchdog_seconds:
             tasks.append(asyncio.create_task(feed_watchdog(notify, agent.clock, progress.stuck), name="watchdog"))
         _mind([*pipeline.draining, *pipeline.collecting, spool.committing, *looking_on, telling, *tasks], stop)
-        _settle_memory()
+        freeze()
         reason = await stop.wait()
         agent.state, agent.stop_reason = "stopping", reason
         notify.stopping()
@@ -299,13 +300,6 @@ def _raise_file_limit() -> None:
     wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def _settle_memory() -> None:
-    """What start-up made stays for good: the collector need not look at it again. It rested while all was imported."""
-    gc.collect()
-    gc.freeze()
-    gc.enable()
 
 
 async def _tell(agent: Agent, notify: Notify, status: Status) -> None:

@@ -1,0 +1,103 @@
+"""This file gives back memory that only starting up needed.
+
+    at READY      what was imported is no garbage: the collector need not look at it again
+    5, 15, 35 s   pages of code files that only start-up read leave this process and the page cache, which the
+    after READY   control group is charged for; what is used comes back by itself
+    every minute  free pages of the C heap go back to the kernel
+
+Sources: madvise(2), posix_fadvise(2), malloc_trim(3), proc_pid_smaps(5). A mapping is let go of only where it is
+read-only, private and has no page of its own: the kernel reads it again from its file, unchanged.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from agent.clock import Clock
+    from agent.worker import Worker
+
+log = logging.getLogger("telemetry_agent.supervise")
+
+PAUSES_SECONDS: Final = (5.0, 10.0, 20.0)
+TRIM_SECONDS: Final = 60.0
+_MADV_DONTNEED: Final = 4
+_MAPPING: Final = re.compile(rb"([0-9a-f]+)-([0-9a-f]+) r-[-x]p \S+ \S+ \S+\s+(/\S.*)")
+_OWN_PAGES: Final = re.compile(rb"^(?:Private_Dirty|Anonymous|Swap): +[1-9]", re.MULTILINE)
+_BEGINS: Final = re.compile(rb"^(?=[0-9a-f]+-[0-9a-f]+ )", re.MULTILINE)
+
+
+def freeze() -> None:
+    """Collects what is garbage and exempts the rest from being looked at; the collector rested until now."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
+
+
+async def settle(proc: Path, clock: Clock, worker: Worker) -> None:
+    """Gives back what can be, until cancelled. ``worker`` is a thread on which nothing urgent waits."""
+    try:
+        for pause_seconds in PAUSES_SECONDS:
+            await clock.sleep(pause_seconds)
+            await worker.run(give_back, proc)
+        while True:
+            await clock.sleep(TRIM_SECONDS)
+            await worker.run(trim)
+    except OSError as error:
+        log.debug("no memory is given back: %s", error)
+
+
+def give_back(proc: Path) -> None:
+    """Lets go of code that was read and is not being run. Raises OSError where the kernel shows no mappings."""
+    mapped = list(clean_mappings((proc / "self" / "smaps").read_bytes()))
+    import ctypes
+
+    madvise = ctypes.CDLL(None).madvise
+    for start, size, _ in mapped:
+        madvise(ctypes.c_void_p(start), ctypes.c_size_t(size), _MADV_DONTNEED)
+    drop_from_cache({path for _, _, path in mapped} | code_files())
+    trim()
+
+
+def trim() -> None:
+    """Returns free pages of the C heap to the kernel, where the C library can."""
+    import ctypes
+
+    with suppress(AttributeError):  # malloc_trim(3) is glibc's
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def clean_mappings(smaps: bytes) -> Iterator[tuple[int, int, str]]:
+    """Start, size and file of each read-only private mapping of a file in which no page is the process's own."""
+    for entry in _BEGINS.split(smaps):
+        found = _MAPPING.match(entry)
+        if found and not _OWN_PAGES.search(entry) and not found[3].endswith(b" (deleted)"):
+            start, end = int(found[1], 16), int(found[2], 16)
+            yield start, end - start, os.fsdecode(found[3].strip())
+
+
+def code_files() -> set[str]:
+    """The files that the imported modules were read from."""
+    modules = list(sys.modules.values())
+    named = (getattr(module, name, None) for module in modules for name in ("__cached__", "__file__"))
+    return {path for path in named if isinstance(path, str)}
+
+
+def drop_from_cache(paths: Iterable[str]) -> None:
+    """Asks the kernel to forget its copies of these files; one that is mapped or written elsewhere it keeps."""
+    for path in paths:
+        with suppress(OSError):
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            finally:
+                os.close(descriptor)
