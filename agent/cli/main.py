@@ -10,7 +10,8 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, NoReturn
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from agent import __version__
 from agent.errors import AgentError, ConfigError, StateHeld
@@ -80,11 +81,29 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _run(name: str, rest: list[str]) -> int:
-    import argparse
     from importlib import import_module
 
     module, summary = COMMANDS[name]
     command = import_module(module)
+    if name == RUN and (file := _config_alone(rest)) is not None:
+        status: int = command.run(SimpleNamespace(config=file))
+        return status
+    return _parsed(name, summary, command, rest)
+
+
+def _config_alone(rest: list[str]) -> str | None:
+    """The configuration file where nothing else is said: a process that stays does without what parses more."""
+    match rest:
+        case []:
+            return CONFIG_FILE
+        case ["--config", file] if not file.startswith("-"):
+            return file
+    return None
+
+
+def _parsed(name: str, summary: str, command: Any, rest: list[str]) -> int:
+    import argparse
+
     # Left to find the width of the terminal by itself, argparse imports three compressors; only help is worth that.
     width = None if {"-h", "--help"} & set(rest) else USAGE_COLUMNS
     parser = argparse.ArgumentParser(
