@@ -9,10 +9,10 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from agent.batch import Logs, Position
 from agent.contract import Held
@@ -375,9 +375,7 @@ async def test_on_a_full_disk_intake_waits_and_acknowledgements_go_on(
         assert made.trouble == "disk full: database or disk is full"
         assert len(full.acks) == 1
         assert made.cursor(A) == 1
-        assert bytes_of(host.state_dir / "reserve") == OPTIONS.reserve_bytes, (
-            "it is for acknowledgements alone"
-        )
+        assert bytes_of(host.state_dir / "reserve") == OPTIONS.reserve_bytes, "it is for acknowledgements alone"
         full.is_full = False
         await pass_time(made, clock, 2)
         await waiting
