@@ -9,7 +9,7 @@ class Lines:
     """The unfinished end of what was read. A line of more than ``most_bytes`` is passed over and counted."""
 
     def __init__(self, most_bytes: int) -> None:
-        self._most = most_bytes
+        self.most_bytes = most_bytes
         self._parts: list[bytes] = []
         self._size = 0
         self._skipping = False
@@ -36,6 +36,6 @@ class Lines:
             return
         self._parts.append(rest)
         self._size += len(rest)
-        if self._size > self._most:
+        if self._size > self.most_bytes:
             self._parts, self._size, self._skipping = [], 0, True
             self.too_long += 1

@@ -11,7 +11,6 @@ of a unit to the next whatever other units write in between.
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -23,8 +22,7 @@ _FIRST_SHIFT = 24
 """Counting begins far apart for different fields, so that no two of them are taken for one another by their place."""
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(msgspec.Struct, frozen=True):
     """The ``count`` records with these ``fields`` in the block behind ``after`` that ends with ``last``."""
 
     fields: tuple[str | None, ...]

@@ -11,9 +11,10 @@ are passed over, what comes next is the unit; below ``user@UID.service`` stands 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from agent.wire.journaljson import member
 
@@ -24,8 +25,7 @@ if TYPE_CHECKING:
 NANOSECONDS = 1_000_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Own:
+class Own(Struct, frozen=True):
     """What a record of the agent's own holds: all ``members``, and a time that is not before ``since_us``.
 
     ``fields`` are the names in ``members``, ``shown`` is what they say in words.

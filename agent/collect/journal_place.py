@@ -8,11 +8,12 @@ be passed over.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from agent.batch import Position
 from agent.ownmetrics import Meter
-from agent.wire.journaljson import cursor_of, place_of
+from agent.wire.journaljson import boot_of_cursor, cursor_of, place_of
 
 log = logging.getLogger("telemetry_agent.collect")
 
@@ -26,19 +27,19 @@ def position(cursor: str) -> Position:
 
 
 class Replaced(Exception):
-    """The journal is not the one that was read: its oldest entry may be older than the position, and yet be new."""
+    """The journal is not the one that was read, and has nothing of the boot that the position is of: its oldest entry
+    may be older than the position, and yet be new. (Within a boot journalctl goes by the monotonic clock.)"""
 
 
-@dataclass
-class Resumed:
+class Resumed(Struct):
     """The beginning of what a journalctl prints that was asked to begin at the entry at ``cursor``."""
 
     cursor: str
     source: str
     meter: Meter
-    whole: bool
+    whole: bool = False
     """Whether every entry of the journal is printed, so that numbers that are missing are entries that are gone."""
-    shown: bool
+    shown: bool = False
     """Whether the entry at ``cursor`` would have been printed, were it there."""
     expecting: bool = True
     partly: bool = False
@@ -65,11 +66,11 @@ class Resumed:
     def _gone(self, first: str) -> None:
         known, found = place_of(self.cursor), place_of(first)
         extra = {"context": {"source": self.source, "cursor": self.cursor}}
-        replaced = known is None or found is None or known[0] != found[0]
-        if replaced and self.one_journal:
+        renumbered = known is None or found is None or known[0] != found[0]
+        if renumbered and self.one_journal and boot_of_cursor(self.cursor) != boot_of_cursor(first):
             log.warning("the journal that was read is gone; what there is now is read from its beginning", extra=extra)
             raise Replaced
-        if known and found and not replaced and self.whole and not self.partly and found[1] > known[1] + 1:
+        if known and found and not renumbered and self.whole and not self.partly and found[1] > known[1] + 1:
             lost = found[1] - known[1] - 1
             self.meter.add(LOST, lost, (self.source, "vacuumed"))
             log.error("%d entries were vacuumed from the journal before they were read", lost, extra=extra)

@@ -11,10 +11,10 @@ import subprocess
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from typing import IO, TYPE_CHECKING
 
-import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
 
 from agent.batch import Logs, Origin
 from agent.collect import journal_command
@@ -34,15 +34,12 @@ MOST_BYTES = 64 << 20
 _REPLACED = "\ufffd"
 
 
-@dataclass(frozen=True)
-class Reread:
+class Reread(Struct, frozen=True):
     """Reads again what a source with these options has read."""
 
     options: JournalOptions
     context: Context
     own: Own
-    boot_id: str
-    environ: Mapping[str, str]
 
     def at(self, origin: Origin) -> Logs | None:
         """The records at ``origin`` as they were handed on, or what stood before them, or None. Blocks."""
@@ -63,7 +60,7 @@ class Reread:
 
     def _batch(self, part: Part, block: bytes, between: tuple[str, str]) -> Logs | None:
         """The batch of the part's label set; nothing is counted a second time."""
-        context = msgspec.structs.replace(self.context, meter=Meter())
+        context = replace(self.context, meter=Meter())
         batches = Batches(self.options, context, self.own.fields)
         block, _ = without(block, self.own.members, self.own.since_us)
         wanted = stream_of(part.fields)
@@ -99,8 +96,11 @@ class Reread:
     def _printed(self, cursor: str, *more: str) -> Iterator[Iterator[bytes]]:
         """The lines that journalctl prints, from ``cursor`` on; fewer where that takes too long or is too much."""
         fields = journal_command.complete(self.options, self.own.fields)
-        command = journal_command.printing(self.options, fields, cursor, self.boot_id, following=False)
-        process = _start([*command, *more], self.environ)
+        host = self.context.host
+        command = journal_command.printing(
+            self.options, fields, cursor, journal_command.boot_id_of(host), following=False
+        )
+        process = _start([*command, *more], journal_command.environment(host))
         late = threading.Timer(WITHIN_SECONDS, process.kill)
         late.daemon = True
         late.start()

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
+
+from msgspec import Struct
 
 from agent.batch import Labels
 from agent.clock import NANOSECONDS
@@ -23,8 +24,7 @@ Key = tuple[Any, ...]
 """The values of the fields that become labels, in their order."""
 
 
-@dataclass(slots=True)
-class Stream:
+class Stream(Struct):
     """One label set."""
 
     key: Key

@@ -108,7 +108,7 @@ class FakeJournal:
         self.folder = folder
         self.command = str(folder / "journalctl")
         self._journal = folder / "journal"
-        self._seqnum_id = SEQNUM_ID
+        self._seqnum_id, self._boot_id = SEQNUM_ID, BOOT_ID
         self._number = self._journal.read_text().count('"__CURSOR"') if self._journal.exists() else 0
         if not self._journal.exists():
             self._journal.touch()
@@ -122,9 +122,14 @@ class FakeJournal:
         for message in messages:
             self._number += 1
             number = self._number
-            cursor = f"s={self._seqnum_id};i={number:x};b={BOOT_ID};m={number:x};t={FIRST_US + number:x};x=0"
+            cursor = f"s={self._seqnum_id};i={number:x};b={self._boot_id};m={number:x};t={FIRST_US + number:x};x=0"
             entry = {"__CURSOR": cursor, "__REALTIME_TIMESTAMP": str(FIRST_US + number), "MESSAGE": message}
-            entry |= {"_SYSTEMD_UNIT": unit, "_TRANSPORT": "journal", "PRIORITY": "6", "_BOOT_ID": BOOT_ID} | fields
+            entry |= {
+                "_SYSTEMD_UNIT": unit,
+                "_TRANSPORT": "journal",
+                "PRIORITY": "6",
+                "_BOOT_ID": self._boot_id,
+            } | fields
             self._append(json.dumps(entry))
             cursors.append(cursor)
         return cursors
@@ -139,9 +144,9 @@ class FakeJournal:
         self._journal.write_text("".join(lines[number:]))
 
     def replace(self) -> None:
-        """Removes every entry; those that come are numbered anew, under another id."""
+        """Removes every entry; those that come are numbered anew, under another id, and of another boot."""
         self._journal.write_text("")
-        self._number, self._seqnum_id = 0, SEQNUM_ID[::-1]
+        self._number, self._seqnum_id, self._boot_id = 0, SEQNUM_ID[::-1], BOOT_ID[::-1]
 
     def asked(self) -> list[dict[str, Any]]:
         """Every call: arguments, environment and process number."""

@@ -12,12 +12,12 @@ import os
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
+from msgspec.structs import replace
 
 from agent.batch import Logs, Origin, Position
 from agent.clock import SystemClock
@@ -446,7 +446,7 @@ async def test_what_is_not_asked_for_stays_with_journalctl(reading: Reading, jou
     async with reading.open(block_bytes=65536) as read:
         await read(1)
         assert reading.source is not None
-        child = reading.source._child
+        child = reading.source._journalctl._child
         assert child is not None
         while child.waiting_bytes < 900_000:
             await asyncio.sleep(0.01)

@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import json
 import tempfile
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from agent.batch import Logs, Origin
 from agent.clock import SystemClock

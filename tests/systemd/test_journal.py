@@ -314,3 +314,52 @@ def test_every_batch_of_a_real_journal_can_be_read_again(machine: Machine) -> No
     assert told["batches"] > 10
     assert told["same"] == told["batches"]
     assert told["before"] == told["streams"] > 3
+
+
+def test_a_namespace_is_read_beside_the_journal_and_apart_from_it(machine: Machine) -> None:
+    service = Service(machine)
+    noisy = '[collect.journal.noisy]\nstart_at = "beginning"\nnamespace = "noisy"\n'
+    service.install('[collect.journal.all]\nstart_at = "beginning"\n' + noisy)
+    service.start()
+    service.until(lambda: service.source("journal.noisy")["detail"]["read_to"] is None, "the namespace to be empty")
+    machine.write("/etc/systemd/system/noisy.service", "[Service]\nLogNamespace=noisy\nExecStart=/bin/echo apart\n")
+    machine.write("/etc/systemd/system/plain.service", "[Service]\nExecStart=/bin/echo beside\n")
+    machine.run("systemctl", "start", "noisy", "plain")
+    service.wait_for_line("apart")
+    service.wait_for_line("beside")
+    sources = {record["line"]: record["source"] for record in service.arrived()}
+    assert (sources["apart"], sources["beside"]) == ("journal.noisy", "journal.all")
+
+
+def test_only_this_boot_and_only_these_transports_are_read_where_that_is_asked_for(machine: Machine) -> None:
+    say(machine, "old", "echo of the boot before")
+    machine.reboot()
+    say(machine, "new", "echo by standard output; logger by syslog")
+    service = Service(machine)
+    service.install(JOURNAL + 'boot = "current"\ntransports = ["syslog"]\n')
+    service.start()
+    service.wait_for_line("by syslog")
+    assert {record["labels"]["transport"] for record in service.arrived()} == {"syslog"}
+    service.stop()
+    service.install('[collect.journal.other]\nstart_at = "beginning"\nboot = "current"\n')
+    service.start()
+    service.wait_for_line("by standard output")
+    assert "of the boot before" not in {record["line"] for record in service.arrived()}
+
+
+def test_a_journal_that_becomes_persistent_is_followed_there(machine: Machine) -> None:
+    settings = "/etc/systemd/journald.conf.d/storage.conf"
+    machine.write(settings, "[Journal]\nStorage=volatile\n")
+    machine.run("rm", "-rf", "/var/log/journal")
+    machine.reboot()
+    service = Service(machine)
+    service.install(JOURNAL)
+    service.start()
+    say(machine, "before", "echo in memory")
+    service.wait_for_line("in memory")
+    machine.write(settings, "[Journal]\nStorage=persistent\n")
+    machine.sh("systemctl restart systemd-journald; journalctl --flush")
+    say(machine, "after", "echo on the disk")
+    service.wait_for_line("on the disk")
+    all_arrived(service)
+    assert (in_file(service) - in_journal(machine)).total() <= 1, "what was moved to the disk was read again"
