@@ -59,6 +59,9 @@ def direct(line, index):
         os._exit(int(status))
     elif word == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
+    elif word == "say":
+        sys.stderr.write(rest)
+        sys.stderr.flush()
     elif word == "sleep":
         time.sleep(float(rest))
     elif word == "raw":
@@ -135,7 +138,8 @@ class FakeJournal:
         return cursors
 
     def direct(self, line: str) -> None:
-        """``exit STATUS TEXT``, ``kill``, ``sleep SECONDS`` or ``raw BYTES``: done once, by the first to come there."""
+        """Done once, by the first to come there: ``exit STATUS TEXT``, ``kill``, ``say TEXT``, ``sleep SECONDS``,
+        ``raw BYTES``."""
         self._append(f"!{line}")
 
     def vacuum(self, number: int) -> None:

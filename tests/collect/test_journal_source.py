@@ -22,6 +22,7 @@ from msgspec.structs import replace
 from agent.batch import Logs, Origin, Position
 from agent.clock import SystemClock
 from agent.collect import journal as journal_module
+from agent.collect import journal_following
 from agent.collect.journal import JournalSource, open_journal
 from agent.collect.journal_options import JournalOptions
 from agent.contract import Context
@@ -177,6 +178,38 @@ async def test_one_that_dies_again_and_again_is_waited_for_longer_and_longer_and
         "journalctl exited 1: no journal today; it is started again",
         "the journal is read again (8 more failures were not shown)",
     ]
+
+
+async def test_one_that_dies_before_it_prints_anything_new_is_not_taken_for_well_again(
+    reading: Reading, journal: FakeJournal, caplog: pytest.LogCaptureFixture
+) -> None:
+    journal.write("one")
+    async with reading.open() as read:
+        await read(1)
+        for _ in range(5):
+            journal.direct("exit 1 broken")
+        journal.write("two")
+        assert await read(1) == [b"two"]
+    assert [seconds for seconds in reading.clock.slept if seconds >= 0.5] == [0.5, 1, 2, 4, 8]
+    assert [record.getMessage() for record in caplog.records].count(
+        "journalctl exited 1: broken; it is started again"
+    ) == 1
+
+
+async def test_one_that_may_read_only_a_part_says_which_group_helps_and_no_gap_is_taken_for_a_loss(
+    reading: Reading, journal: FakeJournal, caplog: pytest.LogCaptureFixture
+) -> None:
+    journal.write("one")
+    async with reading.open() as read:
+        await read(1)
+    journal.write("two", "three")
+    journal.vacuum(2)
+    journal.direct("say Hint: You are currently not seeing messages from other users and the system.")
+    journal._journal.write_text("".join(reversed(journal._journal.read_text().splitlines(keepends=True))))
+    async with reading.open() as read:
+        assert await read(1) == [b"three"]
+    assert "group systemd-journal" in caplog.text
+    assert reading.meter.numbers(LOST) == {}
 
 
 async def test_one_that_may_not_read_the_journal_says_which_group_helps(
@@ -436,6 +469,23 @@ async def test_units_by_pattern_are_told_apart_here_so_that_new_ones_are_seen(
         b"yes",
     ]
     assert not any(argument.startswith("--unit") for argument in journal.asked()[1]["arguments"])
+
+
+async def test_a_directory_of_journals_that_comes_is_seen_by_a_new_journalctl(
+    reading: Reading, journal: FakeJournal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_following, "LOOK_SECONDS", 0.05)
+    (tmp_path / "journals").mkdir()
+    journal.write("one")
+    async with reading.open(directory=str(tmp_path / "journals")) as read:
+        await read(1)
+        (tmp_path / "journals/0123456789abcdef.noisy").mkdir()
+        waiting = asyncio.ensure_future(read(1))
+        while len(journal.follows()) < 2:
+            await asyncio.sleep(0.01)
+        journal.write("two")
+        assert await waiting == [b"two"]
+    assert reading.meter.numbers(RESTARTS) == {}
 
 
 # Back-pressure and bounds
