@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from agent.contract import Context
 
 LABELS_MOVED = "telemetry_agent_journal_labels_moved_total"
+_PLAIN = frozenset({str, type(None)})
 LOST = "telemetry_agent_source_lost_total"
 
 
@@ -92,7 +93,7 @@ class Batches:
             block,
             len(numbers),
             separator=separator,
-            times_ns=stream.times([entries.times_us[i] for i in numbers]),
+            times_ns=stream.times(list(map(entries.times_us.__getitem__, numbers))),
             severities=bytes(map(self._severity, hashable(_at(entries, "PRIORITY", numbers)))),
             metadata=metadata,
             origin=stream.part(len(block), len(numbers), between).origin(len(block)),
@@ -124,8 +125,7 @@ class Batches:
 
 
 def _at(entries: Entries, field: str, numbers: Sequence[int]) -> list[Any]:
-    column = entries.fields[field]
-    return [column[i] for i in numbers]
+    return list(map(entries.fields[field].__getitem__, numbers))
 
 
 def _rows(columns: Sequence[Sequence[Any]], count: int) -> list[Key]:
@@ -135,7 +135,7 @@ def _rows(columns: Sequence[Sequence[Any]], count: int) -> list[Key]:
 
 def hashable(column: Sequence[Any]) -> Sequence[Any]:
     """The values as they are, but texts for what is neither a text nor absent."""
-    if all(value is None or type(value) is str for value in column):
+    if _PLAIN.issuperset(map(type, column)):
         return column
     return [value if value is None or type(value) is str else text_of(value) for value in column]
 

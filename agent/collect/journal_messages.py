@@ -18,6 +18,7 @@ LINES_CUT = "telemetry_agent_lines_cut_total"
 LOST = "telemetry_agent_source_lost_total"
 _SEPARATORS = (b"\n", b"\x1e", b"\x1f", b"\0")
 _UTF8_BYTES = 4
+_TEXTS = frozenset({str})
 
 
 class Messages:
@@ -30,7 +31,7 @@ class Messages:
 
     def block(self, messages: Sequence[Any]) -> tuple[bytes, bytes, dict[int, int]]:
         """The messages, the separator behind each, and how many bytes were cut off of those that were too long."""
-        if all(type(message) is str for message in messages) and max(map(len, messages)) * _UTF8_BYTES <= self._most:
+        if _TEXTS.issuperset(map(type, messages)) and max(map(len, messages)) * _UTF8_BYTES <= self._most:
             block = ("\n".join(messages) + "\n").encode(errors="replace")
             if block.count(b"\n") == len(messages):
                 return block, b"\n", {}

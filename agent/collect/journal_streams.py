@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Sequence
-from itertools import pairwise
+from itertools import repeat
+from operator import ge, mul
 from typing import Any
 
 from msgspec import Struct
@@ -35,8 +36,8 @@ class Stream(Struct):
 
     def times(self, times_us: Sequence[int]) -> array[int]:
         """The times of the next records, in nanoseconds."""
-        times = array("q", [time_us * 1000 for time_us in times_us])
-        if times[0] <= self.last_ns or any(one >= following for one, following in pairwise(times)):
+        times = array("q", map(mul, times_us, repeat(1000)))
+        if times[0] <= self.last_ns or any(map(ge, times, times[1:])):
             times = array("q", self._rising(times))
         self.last_ns = times[-1]
         return times

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
@@ -29,6 +30,7 @@ SEVERITIES: Final = {"0": 21, "1": 19, "2": 18, "3": 17, "4": 13, "5": 10, "6": 
 KEYWORDS: Final = ("emerg", "alert", "crit", "error", "warning", "notice", "info", "debug")
 """The names of PRIORITY that Promtail and Alloy give it."""
 
+_TIME_US = attrgetter("time_us")
 _REALTIME = re.compile(rb'"__REALTIME_TIMESTAMP":"(\d+)"')
 _CURSOR = re.compile(rb'"__CURSOR":"([^"\\]+)"')
 _PLACE_BOOT = re.compile(r";b=([0-9a-f]{32})(?:;|$)")
@@ -131,8 +133,8 @@ class Reader:
                 undecodable += len(lines) - len(found)
                 decoded += found
         return Entries(
-            [entry.time_us for entry in decoded],
-            {name: [getattr(entry, f"f{i}") for entry in decoded] for i, name in enumerate(self._names)},
+            list(map(_TIME_US, decoded)),
+            {name: list(map(attrgetter(f"f{i}"), decoded)) for i, name in enumerate(self._names)},
             undecodable,
         )
 
