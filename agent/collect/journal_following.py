@@ -37,6 +37,7 @@ GATHER_SECONDS = 0.1
 """How long entries are let come together after the first of them."""
 BUSY_SECONDS = 0.01
 BUSY_BYTES = 64 << 10
+MORE_SECONDS = 0.3
 ENTRY_FACTOR = 8
 """An entry as JSON may take so many times max_line_bytes: a byte that is not text takes up to four."""
 LEAST_PAUSE_SECONDS, MOST_PAUSE_SECONDS = 0.5, 30.0
@@ -114,7 +115,7 @@ class Following:
                 await self._ended(child, cursor)
                 continue
             if (printed := self._lines.feed(data)) and (block := await self._behind(child, printed)):
-                return block
+                return await self._with_more(child, block)
 
     def close(self) -> None:
         """Ends it."""
@@ -152,6 +153,19 @@ class Following:
             await self._clock.sleep(pause)
             waited += pause
         self._busy = child.waiting_bytes >= BUSY_BYTES
+
+    async def _with_more(self, child: Child, block: bytes) -> bytes:
+        """The block with what is printed right behind it, up to block_bytes: few large blocks cost less than many."""
+        blocks, size = [block], len(block)
+        waited = 0.0
+        while self._busy and size < self._options.block_bytes and waited < MORE_SECONDS:
+            await self._clock.sleep(BUSY_SECONDS)
+            waited += BUSY_SECONDS
+            if child.waiting_bytes < BUSY_BYTES:  # at its end, perhaps; that is for the next block to see
+                break
+            blocks.append(self._lines.feed(child.read(self._options.block_bytes - size) or b""))
+            size += len(blocks[-1])
+        return b"".join(blocks) if len(blocks) > 1 else block
 
     async def _behind(self, child: Child, printed: bytes) -> bytes:
         """What is new of what was printed. Raises Replaced."""
