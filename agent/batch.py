@@ -9,17 +9,18 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Literal, NamedTuple
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 Signal = Literal["logs", "metrics", "spans"]
 Labels = tuple[tuple[str, str], ...]
 """Label pairs, sorted by name, no name twice, no value empty."""
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(Struct, frozen=True):
     """Where the bytes of a batch lie at the source, so that they can be read again: [start, end) of ``key``.
 
     What a source adds behind a ``#`` in ``key`` may change while it reads on in the same place.
@@ -35,16 +36,14 @@ class Origin:
         return self.key.partition("#")[0]
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(Struct, frozen=True):
     """Where a source resumes for ``key`` once this batch is durable; ``value`` None forgets the key."""
 
     key: str
     value: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Logs:
+class Logs(Struct, frozen=True):
     """Log records as one block of bytes.
 
     ``block`` holds ``count`` records, each followed by ``separator``; no record contains the separator.
@@ -99,8 +98,7 @@ class Logs:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Metrics:
+class Metrics(Struct, frozen=True):
     """Samples of one moment as columns: ``series[i]`` (``name{label="value"}``) had ``values[i]`` at ``first_time_ns``.
 
     ``families`` holds (name, type, help) of every metric family among them.

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 NANOSECONDS = 1_000_000_000
 MOST_AHEAD_NS = NANOSECONDS
 
 
-@dataclass(frozen=True, slots=True)
-class Time:
+class Time(Struct, frozen=True):
     """One moment on both clocks: ``wall_ns`` since the Unix epoch, ``monotonic_seconds`` since an arbitrary start."""
 
     wall_ns: int

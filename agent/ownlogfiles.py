@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, get_args
+
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -28,8 +29,7 @@ DIRECTORY: Final = "/var/log/telemetry-agent"
 _ROTATED: Final = re.compile(r"([a-z]+)\.log\.(\d{4}-\d\d-\d\d)(?:\.([1-9]\d{0,8}))?", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Rotated:
+class Rotated(Struct, frozen=True, order=True):
     """A file that has stopped growing; they sort by age, oldest first."""
 
     day: str

@@ -10,14 +10,14 @@ from __future__ import annotations
 import bisect
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Literal
+
+from msgspec import Struct, field
 
 BUCKETS_SECONDS = (0.01, 0.05, 0.1, 0.5, 1.0, 2.0, 5.0)
 
 
-@dataclass(frozen=True, slots=True)
-class Declared:
+class Declared(Struct, frozen=True):
     """One metric: its kind, its labels in order, and its help text."""
 
     kind: Literal["counter", "gauge", "histogram"]
@@ -160,8 +160,7 @@ def states(key: str, known: tuple[str, ...], current: str) -> dict[tuple[str, ..
     return {(key, state): float(state == current) for state in dict.fromkeys((*known, current))}
 
 
-@dataclass(slots=True)
-class Distribution:
+class Distribution(Struct):
     """A histogram: observations per bucket (not cumulative), their sum and their count."""
 
     counts: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS_SECONDS) + 1))

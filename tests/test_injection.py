@@ -17,6 +17,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.agent_process import running, started, written
 from tests.strict_loki import delivered, fetched, strict_loki
 
+NO_METRICS = "[collect.host]\nenabled = false\n[collect.agent]\nenabled = false\n"
+
 EVIL = (
     b'quote" , forged="1',
     b'} {forged="1"} 1',
@@ -60,6 +62,10 @@ def forged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     before = outside(folder)
     with strict_loki() as url:
         body = f"""
+[collect.host]
+enabled = false
+[collect.agent]
+enabled = false
 [collect.file]
 paths = ["{logs}/*.log"]
 start_at = "beginning"
@@ -178,7 +184,8 @@ def test_a_link_to_a_file_that_may_not_be_read_is_named_and_the_others_are_read(
         before = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
     (logs / "shadow.log").symlink_to(shadow)
     (logs / "good.log").write_text("good\n")
-    body = f'[collect.file]\npaths = ["{logs}/*.log"]\nstart_at = "beginning"\n[export.file]\npath = "{tmp_path}/out"'
+    source = f'[collect.file]\npaths = ["{logs}/*.log"]\nstart_at = "beginning"\n'
+    body = f'{NO_METRICS}{source}[export.file]\npath = "{tmp_path}/out"'
     with started(written(tmp_path, body), None, *before) as agent:
         agent.wait_ready()
         delivered(agent, 1)

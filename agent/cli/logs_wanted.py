@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 import msgspec
+from msgspec import Struct
 
 from agent.errors import AgentError
 from agent.wire.ownline import as_text, timestamp
@@ -19,8 +19,7 @@ _AGO: Final = re.compile(r"(\d{1,9})\s*([smhdw])[a-z]*(?: ago)?")
 _FIELDS: Final = ("timestamp", "level", "component", "message", "context")
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(Struct, frozen=True):
     """What a line must fulfil: a level, a time (as ``timestamp`` writes it), and a pattern in its text."""
 
     levels: frozenset[str] = frozenset(LEVELS)

@@ -14,13 +14,14 @@ Readers pass over names they do not know, so that an older agent opens the posit
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from agent.collect.file_identity import NOTHING, Fingerprint
 
 
-@dataclass(frozen=True, slots=True)
-class Cursor:
+class Cursor(Struct, frozen=True):
     """How far one file was read, and how to know it again."""
 
     path: str

@@ -10,15 +10,15 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 _MAGIC = re.compile(r"[*?\[]")
 _ANY = {"*": "[^/]*", "?": "[^/]"}
 _ABSENT = (FileNotFoundError, NotADirectoryError)
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(Struct, frozen=True):
     """What one walk met: regular files in order of pattern and name, the directories it listed, what failed and why.
 
     ``directories_left_out`` counts directories beyond the bound; they were not listed.
@@ -97,8 +97,7 @@ def _parts(path: str) -> tuple[str, ...]:
     return tuple(part for part in os.path.normpath(path).split("/") if part)
 
 
-@dataclass(slots=True)
-class _Entry:
+class _Entry(Struct):
     name: str
     is_directory: bool
     is_link: bool

@@ -12,10 +12,11 @@ import errno
 import os
 import stat
 import struct
-from dataclasses import dataclass
 from functools import cache
 from hashlib import blake2b
 from typing import Any
+
+from msgspec import Struct
 
 Inode = tuple[int, int]
 """Device and inode number."""
@@ -34,8 +35,7 @@ class Replaced(OSError):
     """Another file lies at the path than the one that was asked for."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fingerprint:
+class Fingerprint(Struct, frozen=True):
     """The first ``length`` bytes of something, as 64 bits of BLAKE2b in hexadecimal."""
 
     length: int

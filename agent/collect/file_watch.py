@@ -12,7 +12,8 @@ import errno
 import os
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 IN_MODIFY = 0x2
 IN_ATTRIB = 0x4
@@ -37,8 +38,7 @@ _READ_BYTES = 64 << 10
 _MOST_READS = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Changes:
+class Changes(Struct, frozen=True):
     """What happened since the last look: files written, and names that came, went or changed their rights.
 
     ``directories`` says that a directory itself came or went; ``overflowed`` that the kernel dropped events.

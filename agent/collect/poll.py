@@ -14,8 +14,9 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct, field
 
 from agent.errors import NoData
 from agent.ownlogs import Repeating
@@ -34,8 +35,7 @@ log = logging.getLogger("telemetry_agent.collect")
 NO_DATA: Final = "no data"
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(Struct, frozen=True):
     """What one collector gave in one cycle: ``failure`` is None, NO_DATA, or what went wrong."""
 
     name: str
@@ -44,8 +44,7 @@ class Result:
     seconds: float = 0.0
 
 
-@dataclass(slots=True)
-class _Round:
+class _Round(Struct):
     """What one thread still has to do of a cycle, and which collector it is in, since when."""
 
     late: Container[str]

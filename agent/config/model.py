@@ -60,9 +60,11 @@ class Config:
 
     def idle(self) -> str:
         """Why an agent with this configuration moves nothing, and what to add; empty where it moves something."""
-        if not self.collect:
-            return "nothing is collected: add [collect.file] with paths"
-        scraped = self.serve.enabled and all(each.component.signals == ("metrics",) for each in self.collect)
-        if self.export or scraped:
+        made = {signal for each in self.collect for signal in each.component.signals}
+        taken = {signal for each in self.export for signal in each.component.signals}
+        if made & taken or (made == {"metrics"} and not taken and self.serve.enabled):
             return ""
-        return "no destination is configured: what is read is passed over; add [export.loki] or [export.file]"
+        if not taken:
+            return "no destination is configured: what is read is passed over; add [export.loki] or [export.file]"
+        what = "nothing is collected" if not made else "no destination takes what is collected"
+        return f"{what}: add [collect.file] with paths" + (", or [export.remote_write]" if "metrics" in made else "")

@@ -7,15 +7,16 @@ returns do not all call at once. What the server asked for is the least, up to R
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 FIRST_SECONDS = 0.5
 MOST_SECONDS = 30.0
 RETRY_AFTER_MOST_SECONDS = 300.0
 
 
-@dataclass(frozen=True, slots=True)
-class Backoff:
+class Backoff(Struct, frozen=True):
     """How many tries in a row have failed."""
 
     failures: int = 0

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from agent.batch import Batch
 from agent.contract import Receipt
@@ -32,8 +33,7 @@ class Fault(Retry):
         self.records_fault = not isinstance(error, OSError)  # nor TimeoutError, which is one: not what was sent
 
 
-@dataclass(slots=True)
-class Outcome:
+class Outcome(Struct):
     """What became of a unit: rejected records by place of their batch, and the records themselves.
 
     Records that a receipt names as rejected are counted and not in ``refused``: which ones they are is not said.
@@ -50,8 +50,7 @@ class Outcome:
         self.details.setdefault(reason, detail)
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(Struct, frozen=True):
     """A batch of the unit, or a part of one; ``place`` says which."""
 
     place: int

@@ -20,8 +20,9 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Literal, Protocol
+
+from msgspec import Struct
 
 from agent.batch import Batch, Labels, Origin
 from agent.clock import Clock
@@ -50,8 +51,7 @@ MOST_FAULTS = 5
 DAMAGED = "damaged"
 
 
-@dataclass(frozen=True, slots=True)
-class Parcel:
+class Parcel(Struct, frozen=True):
     """One batch as the queue hands it out: its id there, whose records, how many; ``batch`` None where it is damaged.
 
     ``origin`` and ``first_time_ns`` are what a damaged batch can be made again from.
@@ -65,8 +65,7 @@ class Parcel:
     first_time_ns: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(Struct, frozen=True):
     """What became of a parcel: what is neither rejected nor dropped was delivered."""
 
     parcel: Parcel
@@ -74,16 +73,14 @@ class Done:
     dropped: dict[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Mended:
+class Mended(Struct, frozen=True):
     """A parcel's batch as it will be sent, and how many of its records are lost."""
 
     batch: Sendable | None
     lost: int
 
 
-@dataclass(frozen=True, slots=True)
-class Pause:
+class Pause(Struct, frozen=True):
     """Why a lane stopped sending. It keeps nothing of what was to be sent, as an exception's frames would."""
 
     why: Literal["more", "empty", "failed", "held"]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Literal
+
+from msgspec import Struct, field
 
 from agent.export.backoff import Backoff
 from agent.export.breaker import Breaker
@@ -14,8 +15,7 @@ FIRST_REFUSALS = 3
 REFUSALS_IN_A_ROW = 20
 
 
-@dataclass(slots=True)
-class LaneState:
+class LaneState(Struct):
     """One destination and one signal.
 
     ``refused`` counts requests refused whole since one was last accepted. ``progress_seconds`` is when the lane last

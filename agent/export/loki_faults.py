@@ -11,9 +11,10 @@ from __future__ import annotations
 import heapq
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct
 
 from agent.batch import Logs
 from agent.wire.loki import NANOSECONDS, by_stream, metadata_of, times_of
@@ -32,8 +33,7 @@ Finder = Callable[[Logs], Sequence[int]]
 DISALLOWED_METADATA: Final = "includes structured metadata, but this feature is disallowed"
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(Struct, frozen=True):
     """One kind of fault in a 400: how many records Loki counted for it, the text, and what the pattern found."""
 
     records: int

@@ -13,9 +13,10 @@ import os
 import ssl
 from base64 import b64encode
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
+
+from msgspec import Struct
 
 from agent import __version__, http
 from agent.errors import Hold, Retry
@@ -37,8 +38,7 @@ IDLE_SECONDS: Final = 50.0
 """Longer than most intervals, shorter than the minute after which load balancers close what is idle."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """What a server answered: header names in lower case, at most 64 KiB of the body, and the URL that was asked.
 
     ``text`` is the body for people: one line, at most 1 KiB, without secrets and without what a terminal would obey.

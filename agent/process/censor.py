@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from operator import methodcaller
+
+from msgspec import Struct
 
 from agent.process.redact_patterns import REDACTED, Rule
 
@@ -23,8 +24,7 @@ _REDACTED = re.compile(re.escape(REDACTED))
 _BYTES = tuple(bytes((number,)) for number in (10, 0, *range(1, 10), *range(11, 256)))
 
 
-@dataclass(frozen=True)
-class OwnRule:
+class OwnRule(Struct, frozen=True):
     """A pattern from the configuration; it sees one record at a time, without its separator."""
 
     name: str

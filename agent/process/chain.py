@@ -13,8 +13,10 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from functools import partial
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from agent.batch import Batch, Logs, Position
 from agent.clock import Clock, Time, now
@@ -32,8 +34,7 @@ QUIET_SECONDS = 60.0
 """A processor that has not failed for that long is said to work again."""
 
 
-@dataclass(slots=True)
-class Step:
+class Step(Struct):
     """What one batch became: batches to store, and what was counted on the way."""
 
     batches: list[Batch] = field(default_factory=list)
@@ -43,8 +44,7 @@ class Step:
     states: dict[str, Held | None] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
-class Link:
+class Link(Struct):
     """One processor in its place: whose records it sees, and what it held when last looked at."""
 
     name: str

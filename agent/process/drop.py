@@ -10,10 +10,11 @@ import re
 from array import array
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from itertools import accumulate, compress, repeat
 from operator import contains, is_not, itemgetter, methodcaller, not_
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from agent.batch import Batch, Labels, Logs, Metrics
 from agent.process.anchors import Anchors, literal

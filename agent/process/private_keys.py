@@ -13,7 +13,9 @@ Source: RFC 7468 (PEM), RFC 4880 section 6.2 (PGP). Text here is records that ea
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from agent.process.censor import as_lines
 from agent.process.redact_patterns import REDACTED
@@ -45,8 +47,7 @@ _UNFINISHED = re.compile(
 """What may be going on to begin or end a key, at the end of a text."""
 
 
-@dataclass(frozen=True, slots=True)
-class OpenKey:
+class OpenKey(Struct, frozen=True):
     """What is open behind a text: a key, how much of it has gone by, and the ``tail`` of a marker cut in two.
 
     ``end`` is where at its source the text ended.
@@ -62,16 +63,14 @@ class OpenKey:
 NOTHING_OPEN = OpenKey()
 
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
+class Bounds(Struct, frozen=True):
     """How far a key may go on without its END before what follows is taken for something else."""
 
     lines: int
     size_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Removal:
+class Removal(Struct, frozen=True):
     """The text without keys, what is open behind it, how many keys began and how many were given up."""
 
     text: bytes

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cache
 from typing import Final
+
+from msgspec import Struct
 
 from agent.process.addresses import ipv6_in
 from agent.process.cards import cards_in
@@ -35,8 +36,7 @@ KEYS: Final[Mapping[str, str]] = {
 """The words, in lower case, after which a value is secret, by pattern. A longer key that ends with one counts too."""
 
 
-@dataclass(frozen=True)
-class Rule:
+class Rule(Struct, frozen=True):
     """One pattern. ``within`` finds the secrets inside the group where an expression cannot say it alone."""
 
     name: str

@@ -18,12 +18,13 @@ import logging
 from array import array
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
 from itertools import chain, filterfalse
 from typing import TYPE_CHECKING, Final
 
 import cramjam
 import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
 
 from agent.batch import Batch, Labels, Metrics
 from agent.contract import Held
@@ -43,8 +44,7 @@ Key = tuple[str, Labels]
 _STATE: Final = list[tuple[str, Labels, bytes]]
 
 
-@dataclass(slots=True)
-class Living:
+class Living(Struct):
     """The series of a source under one set of labels: as ``given`` in its last cycle, and those of them that are
     watched. ``cycles`` counts since the start, and only to 2."""
 

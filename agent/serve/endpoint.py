@@ -11,8 +11,9 @@ import inspect
 import logging
 import zlib
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
+
+from msgspec import Struct
 
 from agent.audit import Refusals, credential
 from agent.errors import AgentError
@@ -45,8 +46,7 @@ class EndpointError(AgentError):
     """The endpoint cannot be opened; the message says why and what to do."""
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(Struct, frozen=True):
     """Where it listens. ``addresses`` holds the address and the port of each socket, as the kernel gave them."""
 
     addresses: tuple[tuple[str, int], ...]

@@ -10,11 +10,12 @@ import asyncio
 import logging
 import zlib
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
 
 from agent.ownfamilies import own_families
 from agent.serve.routes import JSON, Request, Response, accepts_gzip
@@ -36,8 +37,7 @@ VIEW_SECONDS: Final = 8.0
 View = Callable[[], Awaitable[Sequence["Family"]]]
 
 
-@dataclass(frozen=True, slots=True)
-class Made:
+class Made(Struct, frozen=True):
     """One answer as it is sent, plain and compressed, and when it was made."""
 
     plain: Response

@@ -12,8 +12,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
+
+from msgspec import Struct
 
 from agent.ownmetrics import CHECK_STATES, states
 from agent.serve.routes import Request, Response, Routes, json_response, text_response
@@ -35,16 +36,14 @@ DEADLINE_SECONDS: Final = 5.0
 STALE_ROUNDS: Final = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(Struct, frozen=True):
     """What a check found, in one sentence."""
 
     status: Status
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(Struct, frozen=True):
     """One question. ``run`` returns what it found, or something to await for it, or raises; raising, and not returning
     within DEADLINE_SECONDS, count as ``when_late``. ``beside`` is the thread that one which may block is run on."""
 
@@ -55,8 +54,7 @@ class Check:
     beside: Worker | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(Struct, frozen=True):
     """The state of one group: the worst of its checks, what each last found, and what an operator should know."""
 
     status: Status

@@ -7,8 +7,9 @@ cgroup-v1/memory.rst (memory.limit_in_bytes) for the limit of the control group.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,8 +22,7 @@ if TYPE_CHECKING:
 _NO_LIMIT_BYTES = 1 << 62
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(Struct, frozen=True):
     """What the process uses: CPU time since it started, memory now."""
 
     cpu_seconds: float

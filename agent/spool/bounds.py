@@ -9,8 +9,9 @@ the route has several        → drop_oldest   (one dead backend never silences 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Literal
+
+from msgspec import Struct, field
 
 OVERHEAD_BYTES = 12 << 20
 """Write-ahead log and small tables, taken off the spool's bound before the lanes share it."""
@@ -19,8 +20,7 @@ FILL_RATIO = 0.85
 """How much of the pages in use holds payload, as a rule; where it is less, the whole file is over its bound first."""
 
 
-@dataclass(frozen=True, slots=True)
-class LaneBound:
+class LaneBound(Struct, frozen=True):
     """What the configuration says of one lane; ``takes_entries`` if it sends logs as agent.wire.entries has them."""
 
     max_bytes: int | None = None
@@ -28,8 +28,7 @@ class LaneBound:
     takes_entries: bool = False
 
 
-@dataclass(slots=True)
-class Bounds:
+class Bounds(Struct):
     """Bytes and policy of every lane by id; an orphaned lane has a share and drops."""
 
     max_bytes: dict[int, int] = field(default_factory=dict)

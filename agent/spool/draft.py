@@ -8,10 +8,11 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass, replace
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import msgspec
+from msgspec import Struct
+from msgspec.structs import astuple, replace
 
 from agent.contract import Held
 from agent.spool import ledger as law
@@ -33,8 +34,7 @@ REROUTED, SKIPPED = "rerouted", "skipped"
 """Why records are dropped: their lane no longer wants what is held; a later batch was acknowledged, and not theirs."""
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(Struct, frozen=True):
     """A batch about to be written under ``id``, and the lanes that want it."""
 
     id: int

@@ -8,10 +8,10 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
+from msgspec import Struct
 
 from agent.batch import Batch
 from agent.errors import SpoolDamaged
@@ -24,8 +24,7 @@ STEP_BYTES: Final = 4 << 20
 STEP_ROWS: Final = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Out:
+class Out(Struct, frozen=True):
     """One batch to be written, or (``batch`` None) why it cannot be: ``fault``."""
 
     id: int

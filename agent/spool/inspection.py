@@ -12,11 +12,11 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import msgspec
+from msgspec import Struct
 
 from agent.errors import AgentError, SpoolDamaged
 from agent.spool import ledger as law
@@ -39,8 +39,7 @@ class SpoolUnreadable(AgentError):
     """The spool cannot be read; the message says why and what to do."""
 
 
-@dataclass(frozen=True, slots=True)
-class Small:
+class Small(Struct, frozen=True):
     """The small tables, each row checked against its seal and its commit."""
 
     commit_id: int

@@ -9,17 +9,16 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import msgspec
+from msgspec import Struct
 
 from agent.spool.records import DELIVERED, DROPPED, NO_LANE, READ, REJECTED, UNROUTED, Lane, Ledger, Waiting
 
 OUTCOMES = (READ, DELIVERED, REJECTED, DROPPED, UNROUTED)
 
 
-@dataclass(frozen=True, slots=True)
-class Balance:
+class Balance(Struct, frozen=True):
     """One side of the law for one lane."""
 
     lane: str

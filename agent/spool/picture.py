@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
 
 from agent.spool import ledger as law
 from agent.spool.ledger import Balance
@@ -13,8 +14,7 @@ if TYPE_CHECKING:
     from agent.spool.store import Store
 
 
-@dataclass(frozen=True, slots=True)
-class Picture:
+class Picture(Struct, frozen=True):
     """The law's two sides and what waits, by lane name; bytes and batches of the whole file."""
 
     balances: tuple[Balance, ...] = ()

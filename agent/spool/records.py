@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
 
 if TYPE_CHECKING:  # commands that only look at the spool start without an event loop
     from agent.batch import Batch, Origin, Position, Signal
@@ -19,8 +20,7 @@ READ, DELIVERED, REJECTED, DROPPED, UNROUTED = "read", "delivered", "rejected", 
 NO_LANE = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(Struct, frozen=True):
     """What one step of intake adds, to be made durable together.
 
     ``read`` counts records that left their source, ``dropped`` those a processor let go by its name, ``positions``
@@ -38,8 +38,7 @@ class Taken:
         return sum(batch.size_bytes for batch in self.batches)
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Struct, frozen=True):
     """The header row of a stored batch."""
 
     id: int
@@ -52,8 +51,7 @@ class Row:
     origin: Origin | None
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(Struct, frozen=True):
     """A batch read back; ``batch`` is None where the payload is damaged, and ``unreadable`` says that it is there."""
 
     row: Row
@@ -61,8 +59,7 @@ class Stored:
     unreadable: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Quarantined:
+class Quarantined(Struct, frozen=True):
     """Records a destination will never take, kept for inspection and replay within ``quarantine_bytes``."""
 
     lane: int
@@ -71,8 +68,7 @@ class Quarantined:
     batch: Batch
 
 
-@dataclass(frozen=True, slots=True)
-class Passed:
+class Passed(Struct, frozen=True):
     """What became of one batch of one lane: the records not named here were delivered."""
 
     id: int
@@ -82,8 +78,7 @@ class Passed:
     dropped: Mapping[str, int] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
-class Group:
+class Group(Struct):
     """Everything one transaction makes durable."""
 
     taken: list[Taken] = field(default_factory=list)
@@ -106,8 +101,7 @@ class Group:
         other.acks, other.quarantined = {}, []
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(Struct, frozen=True):
     """What stands between a lane's cursor and the end, counted from the rows."""
 
     records: int = 0
@@ -117,8 +111,7 @@ class Waiting:
     held: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Lane:
+class Lane(Struct, frozen=True):
     """A lane as the last commit left it."""
 
     id: int

@@ -12,9 +12,10 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
+
+from msgspec import Struct
 
 from agent.spool import ledger as law
 from agent.spool.inspection import Small, one_moment, read_small
@@ -26,8 +27,7 @@ LAST_ID: Final = (1 << 63) - 1
 PAGE_ROWS: Final = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(Struct, frozen=True):
     """The law's two sides for one source of one lane."""
 
     source: str
@@ -43,8 +43,7 @@ class Line:
         return self.read - self.delivered - self.rejected - self.dropped - self.waiting
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
+class Account(Struct, frozen=True):
     """One lane: its balance, the same by source, and what waits by the index that the agent counts with."""
 
     balance: Balance
@@ -62,8 +61,7 @@ class Account:
         return tuple(line for line in self.sources if line.missing)
 
 
-@dataclass(frozen=True, slots=True)
-class Recount:
+class Recount(Struct, frozen=True):
     """What one moment of the spool says; ``strays`` counts the batches that belong to no lane there is."""
 
     accounts: tuple[Account, ...]

@@ -11,10 +11,11 @@ import sqlite3
 from array import array
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
 
 from agent.batch import Batch, Logs, Signal
 from agent.errors import AgentError
@@ -35,8 +36,7 @@ STEP_BYTES = 1 << 20
 """Refused records taken back in one transaction, compressed: other commits wait no longer than for their own."""
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Struct, frozen=True):
     """What one step took back: ``last_id`` is where the next begins, None when there is no next."""
 
     records: int = 0

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import heapq
-from dataclasses import astuple
 from typing import TYPE_CHECKING, NamedTuple
+
+from msgspec.structs import astuple
 
 from agent.spool import ledger as law
 from agent.spool.records import Row

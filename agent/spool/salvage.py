@@ -19,10 +19,11 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
 
 from agent.errors import SpoolDamaged, SpoolFull
 from agent.spool import damaged, small_tables
@@ -43,8 +44,7 @@ HEADROOM_BYTES = 3 * STEP_BYTES
 DAMAGED = "damaged"
 
 
-@dataclass(slots=True)
-class Report:
+class Report(Struct):
     """What a replacement saved and what it could not."""
 
     reason: str

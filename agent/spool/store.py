@@ -14,10 +14,10 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager, suppress
-from dataclasses import astuple
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import astuple
 
 from agent.contract import Flow
 from agent.errors import SpoolDamaged, SpoolFull

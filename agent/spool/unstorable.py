@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from agent.errors import SpoolDamaged, SpoolFull
 from agent.spool.records import Group, Taken

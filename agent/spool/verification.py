@@ -13,10 +13,10 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
+from msgspec import Struct, field
 
 from agent.errors import SpoolDamaged
 from agent.spool.fetch import to_row
@@ -35,8 +35,7 @@ Progress = Callable[[int, int], None]
 """Told the id that was reached, and the last one."""
 
 
-@dataclass(slots=True)
-class Report:
+class Report(Struct):
     """What was read back. ``findings`` are sentences, at most MOST_FINDINGS of them; ``found`` counts them all."""
 
     batches: int = 0

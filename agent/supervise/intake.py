@@ -10,8 +10,9 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
+
+from msgspec import Struct
 
 from agent.batch import Batch
 from agent.clock import Clock
@@ -112,8 +113,7 @@ def _taken(step: Step) -> Taken:
     return Taken(tuple(step.batches), step.read, step.dropped, tuple(step.positions), step.states)
 
 
-@dataclass(slots=True)
-class SourceState:
+class SourceState(Struct):
     """What ``/status`` shows of a source."""
 
     name: str

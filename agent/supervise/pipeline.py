@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass, field
 from functools import partial
+
+from msgspec import Struct, field
 
 from agent.batch import Family
 from agent.clock import Clock
@@ -33,8 +34,7 @@ SOURCE_SECONDS = 20.0
 LOOK_SECONDS = 0.1
 
 
-@dataclass(slots=True)
-class Pipeline:
+class Pipeline(Struct):
     """Everything between the machine and the destinations, opened."""
 
     spool: Spool

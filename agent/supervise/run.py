@@ -12,10 +12,11 @@ import resource
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from agent.clock import Clock, SystemClock
 from agent.config.load import load
@@ -59,8 +60,7 @@ FIRST_ROUND_SECONDS = 0.2
 """How long READY waits for the first round of health checks."""
 
 
-@dataclass(slots=True)
-class Agent:
+class Agent(Struct):
     """What one run is made of."""
 
     config_path: Path

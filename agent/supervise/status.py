@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from agent import __version__
 from agent.clock import Clock
@@ -26,8 +27,7 @@ from agent.supervise.pipeline import Pipeline
 from agent.worker import Worker
 
 
-@dataclass(slots=True)
-class Status:
+class Status(Struct):
     """Looks at a running agent. ``endpoint`` holds the URL of the endpoint once it is bound."""
 
     config: Config

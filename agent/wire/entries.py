@@ -13,10 +13,10 @@ request is such parts behind a few bytes that name the stream:
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, overload
 
 import cramjam
+from msgspec import Struct
 
 from agent.batch import Batch, Labels, Logs, Origin
 from agent.wire import loki
@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-@dataclass(frozen=True, slots=True)
-class Entries:
+class Entries(Struct, frozen=True):
     """A batch of logs as entries, ``entry_bytes`` before compression; its lines had ``size_bytes``."""
 
     source: str

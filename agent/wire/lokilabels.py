@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import functools
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from agent.batch import Labels
@@ -30,8 +31,7 @@ _ESCAPES: Final = {i: f"\\u{i:04x}" for i in (*range(0x20), *range(0x7F, 0xA0), 
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Stream:
+class Stream(Struct, frozen=True):
     """A stream's ``labels``, the same as Loki reads them (``selector``), and the pairs there was no room for."""
 
     labels: Labels

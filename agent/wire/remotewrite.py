@@ -20,9 +20,10 @@ import re
 import struct
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct
 
 from agent.wire.entries import compressed
 from agent.wire.protobuf import field, padded_varint, varint
@@ -67,8 +68,7 @@ KINDS: Final[Mapping[str, int]] = {
 """MetricMetadata.MetricType by the names of the text formats; every other is 0, unknown."""
 
 
-@dataclass(frozen=True, slots=True)
-class Encoded:
+class Encoded(Struct, frozen=True):
     """A request as its parts, in order, and how many samples are in it.
 
     ``refused`` samples were left out: remote_write has no form for them. ``why`` says it of the first.

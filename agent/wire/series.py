@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
+
+from msgspec import Struct
 
 from agent.batch import Family, Kind, Labels
 
@@ -36,8 +37,7 @@ def single(name: str, kind: Kind, text: str, value: float) -> Family:
     return Family(name, kind, text, (name.encode(),), (value,))
 
 
-@dataclass(frozen=True, slots=True)
-class Metric:
+class Metric(Struct, frozen=True):
     """One column of a table: a metric's name, kind and help text."""
 
     name: str

@@ -24,6 +24,10 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
 
 
+FILE = '[collect.file]\npaths = ["/a"]\n'
+NO_METRICS = "[collect.host]\nenabled = false\n[collect.agent]\nenabled = false\n"
+
+
 def write(text: str) -> str:
     Path("config.toml").write_text(text)
     return "config.toml"
@@ -33,19 +37,28 @@ def test_a_usable_configuration_is_summed_up_in_one_line(capsys: pytest.CaptureF
     text = '[collect.file.a]\npaths = ["/a"]\n[collect.file.b]\npaths = ["/b"]\n[export.console]\nenabled = false\n'
     assert main(["check", write(text + LOKI)]) == 0
     out, err = capsys.readouterr()
-    assert out == "config.toml: ok, 2 collectors, 1 processor, 1 destination, 1 disabled\n"
+    assert out == "config.toml: ok, 4 collectors, 1 processor, 1 destination, 1 disabled\n"
     assert err == ""
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("", "no destination is configured: what is read is passed over"), (LOKI, "nothing is collected")],
+    [
+        (FILE, "no destination is configured: what is read is passed over"),
+        (LOKI, "no destination takes what is collected: add [collect.file] with paths, or [export.remote_write]"),
+        (LOKI + NO_METRICS, "nothing is collected: add [collect.file] with paths\n"),
+    ],
 )
 def test_a_configuration_that_moves_nothing_is_a_warning(
     text: str, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["check", write(text)]) == 0
     assert f"config.toml: warning: {said}" in capsys.readouterr().err
+
+
+def test_an_empty_configuration_is_host_metrics_for_whoever_scrapes_them(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", write("")]) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_every_fault_is_a_line_and_the_status_is_78(capsys: pytest.CaptureFixture[str]) -> None:

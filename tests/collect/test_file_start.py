@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from agent.collect.file_cursor import Cursor, decode
 from agent.collect.file_identity import NOTHING, Fingerprint, inode_of_key, key_at

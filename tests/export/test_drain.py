@@ -166,8 +166,8 @@ async def test_a_lane_that_waits_keeps_nothing_of_what_it_will_send() -> None:
             assert [batch() for batch in alive] == [None]
 
 
-class Marked(Logs):
-    """A batch that can be watched: without slots of its own it has a dict and weak references."""
+class Marked(Logs, frozen=True, weakref=True):
+    """A batch that can be watched."""
 
 
 # Breaker

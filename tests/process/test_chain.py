@@ -6,12 +6,12 @@ import logging
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from agent.batch import Batch, Logs, Metrics, Position
 from agent.clock import Time

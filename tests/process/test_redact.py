@@ -7,7 +7,6 @@ import sys
 from array import array
 from collections.abc import Iterable
 from copy import copy
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from agent.batch import Logs, Metrics, Origin
 from agent.clock import Time

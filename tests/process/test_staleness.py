@@ -6,13 +6,13 @@ import struct
 import sys
 from array import array
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from agent.batch import Batch, Labels, Logs, Metrics
 from agent.clock import Time, now

@@ -8,11 +8,11 @@ import shutil
 import sqlite3
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from agent.contract import Held
 from agent.errors import SpoolDamaged, SpoolFull

@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from agent.supervise.run import FIRST_ROUND_SECONDS, _settle_memory
+from agent.supervise.run import FIRST_ROUND_SECONDS
+from agent.supervise.settle import freeze
 from tests.agent_process import COMMAND, DEAD_LOKI, clean_environ, command, running, unmeasured_environ, written
 from tests.supervise.odd import odd, until
 
@@ -150,7 +151,7 @@ def test_ready_does_not_wait_for_a_check_that_hangs() -> None:
 def test_the_collector_works_again_once_everything_is_imported() -> None:
     gc.disable()
     try:
-        _settle_memory()
+        freeze()
         assert gc.isenabled()
         assert gc.get_freeze_count() > 0
     finally:

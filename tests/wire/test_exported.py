@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import struct
 from array import array
-from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from agent.batch import Batch, Logs, Metrics
 from agent.wire import exported

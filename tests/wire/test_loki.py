@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 from array import array
-from dataclasses import replace
 
 import cramjam
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from agent.batch import Logs, labels_of
 from agent.wire import loki, records
@@ -65,7 +66,7 @@ def test_own_times_and_severities_come_back_as_they_were(read, rows):
         severities=bytes(severity for _, _, severity in rows),
     )
     ((_, entries),) = read(batch)
-    assert [replace(entry, metadata=()) for entry in entries] == expected(batch)
+    assert [dataclasses.replace(entry, metadata=()) for entry in entries] == expected(batch)
     levels = [dict(entry.metadata).get("level", "") for entry in entries]
     assert levels == [("", "trace", "debug", "info", "warn", "error", "fatal")[(s + 3) // 4] for _, _, s in rows]
 

@@ -6,13 +6,13 @@ import struct
 import sys
 from array import array
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import cramjam
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from agent.batch import Labels, Metrics
 from agent.wire.remotewrite import MOST_LABEL_SETS, SPARE_SERIES, Encoded, RemoteWrite1, parsed

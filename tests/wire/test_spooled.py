@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import struct
 from array import array
-from dataclasses import replace
 
 import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from agent.batch import Batch, Labels, Logs, Metrics, Origin, Position, labels_of
 from agent.wire import spooled
