@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from agent.collect.journal_command import boot_id_of
 from agent.wire.journaljson import member
 
 if TYPE_CHECKING:
@@ -39,10 +40,7 @@ class Own(Struct, frozen=True):
 
 def own_records(host: Host, clock: Clock) -> Own:
     """What tells this process's records from those of every other unit and process."""
-    try:
-        lines = (host.proc / "self" / "cgroup").read_text().splitlines()
-    except OSError:
-        lines = []
+    lines = _read(host.proc / "self/cgroup").splitlines()
     unit, user_unit = units_of(group_of(lines))
     if user_unit.endswith(".service"):
         return _by(unit, {"_SYSTEMD_UNIT": unit, "_SYSTEMD_USER_UNIT": user_unit})
@@ -76,15 +74,20 @@ def _by(unit: str, values: dict[str, str]) -> Own:
 
 
 def _by_process(host: Host, clock: Clock) -> Own:
-    """The number of a process is given again to others: only this boot counts, from when this process was there."""
+    """The number of a process is given again to others, and in a container it is another one: only this boot counts,
+    from when this process was there, and only what has its name too."""
     pid = str(os.getpid())
+    values = {"_PID": pid, "_COMM": _read(host.proc / "self/comm"), "_BOOT_ID": boot_id_of(host)}
+    members = tuple(member(name, value) for name, value in values.items() if value)
+    return Own(("_PID", "_COMM"), members, f"process {pid}", _started_us(host.proc, clock))
+
+
+def _read(path: Path) -> str:
+    """A file of the kernel without its last newline, empty where there is none."""
     try:
-        boot = (host.proc / "sys/kernel/random/boot_id").read_text().strip().replace("-", "")
+        return path.read_text().rstrip("\n")
     except OSError:
-        boot = ""
-    values = {"_PID": pid, **({"_BOOT_ID": boot} if boot else {})}
-    members = tuple(member(name, value) for name, value in values.items())
-    return Own(("_PID",), members, f"process {pid}", _started_us(host.proc, clock))
+        return ""
 
 
 def _started_us(proc: Path, clock: Clock) -> int:

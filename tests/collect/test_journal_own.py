@@ -77,7 +77,7 @@ def test_what_is_shared_with_others_is_told_by_process_from_its_start_on(tmp_pat
     clock = FakeClock()
     found = own(tmp_path, group, clock)
     assert found.members == (member("_PID", str(os.getpid())),)
-    assert found.fields == ("_PID",)
+    assert found.fields == ("_PID", "_COMM")
     assert found.since_us == clock.wall_ns() // 1000
 
 
@@ -88,7 +88,9 @@ def test_the_process_counts_from_when_it_was_started_in_this_boot() -> None:
     if not own_records(host, clock).shown.startswith("process"):
         pytest.skip("these tests run as a service")
     found = own_records(host, clock)
-    assert len(found.members) == 2
-    assert found.members[1].startswith(b'"_BOOT_ID":"')
-    assert len(found.members[1]) == len(member("_BOOT_ID", "0" * 32))
+    pid, name, boot = found.members
+    assert pid == member("_PID", str(os.getpid()))
+    assert name == member("_COMM", Path("/proc/self/comm").read_text().strip())
+    assert boot.startswith(b'"_BOOT_ID":"')
+    assert len(boot) == len(member("_BOOT_ID", "0" * 32))
     assert 0 < clock.wall_ns() // 1000 - found.since_us < 86400 * 1_000_000

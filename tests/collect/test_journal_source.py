@@ -433,7 +433,7 @@ async def test_journalctl_gets_a_clean_environment_and_what_was_selected(
         "--no-pager",
         "--all",
         "--output=json",
-        "--output-fields=MESSAGE,PRIORITY,_SYSTEMD_UNIT,_TRANSPORT,_PID",
+        "--output-fields=MESSAGE,PRIORITY,_SYSTEMD_UNIT,_TRANSPORT,_PID,_COMM",
         "--unit=nginx",
         "--unit=app@1.service",
         "--priority=warning",
