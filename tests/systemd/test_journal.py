@@ -167,6 +167,7 @@ def test_nothing_is_lost_when_one_is_killed(machine: Machine, service: Service, 
             machine.run("pkill", "-KILL", "-x", "journalctl")
         else:
             machine.run("systemctl", "kill", "--signal=KILL", "systemd-journald")
+            machine.run("systemctl", "start", "systemd-journald")  # which returns when it is there again
     for name in ("w1", "w2"):
         service.until(
             lambda name=name: machine.run("systemctl", "is-active", name, check=False).strip() != "active", ""
