@@ -39,11 +39,11 @@ class Exporter:
 
     def __init__(self, pid: int, port: int) -> None:
         self.pid = pid
-        self._port = port
+        self.port = port
 
     def scrape(self) -> bytes:
         """One scrape as Prometheus makes it."""
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
             connection.request("GET", "/metrics", headers={"Accept": ACCEPT, "Accept-Encoding": "gzip"})
             return connection.getresponse().read()
@@ -52,13 +52,13 @@ class Exporter:
 
 
 @contextmanager
-def exporter() -> Iterator[Exporter]:
-    """Debian's node_exporter with its defaults."""
+def exporter(*arguments: str) -> Iterator[Exporter]:
+    """Debian's node_exporter with its defaults, but for the arguments."""
     program = shutil.which(EXPORTER)
     if program is None:
         raise NotMeasuredError(f"{EXPORTER} is not installed: apt-get install {EXPORTER}")
     port = free_port()
-    command = [program, f"--web.listen-address=127.0.0.1:{port}"]
+    command = [program, f"--web.listen-address=127.0.0.1:{port}", *arguments]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         running = Exporter(process.pid, port)
         try:

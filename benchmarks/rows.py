@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import corpus, host, journal
+from benchmarks import corpus, endpoint, host, journal
 from benchmarks.figures import Figure
 from benchmarks.processes import (
     COMMAND,
@@ -264,5 +264,7 @@ ROWS: dict[str, Callable[[int], Iterator[Figure]]] = {
     "host": host.cycles(15, 8, 1.0),
     "host-1s": host.cycles(1, 60, None),
     "journal": journal.shipping,
+    "endpoint": endpoint.load,
+    "endpoint-crowd": endpoint.crowd,
 }
 """What ``--rows`` names."""
