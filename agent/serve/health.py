@@ -29,9 +29,11 @@ Status = Literal["ok", "degraded", "failed"]
 GROUPS: Final[tuple[Group, ...]] = ("live", "ready", "startup")
 HTTP_STATUS: Final[dict[Status, int]] = {"ok": 200, "degraded": 200, "failed": 503}
 INTERVAL_SECONDS: Final = 5.0
-REST_SECONDS: Final = 15.0
-"""How often the checks run while somebody asks what they found, and while nobody does."""
+REST_SECONDS: Final = 60.0
+"""How often the checks run while somebody asks what they found or something is wrong, and otherwise."""
 ASKED_SECONDS: Final = 60.0
+FRESH_SECONDS: Final = 1.0
+"""How long who asks after a rest waits for a new round, before they are told what the last one found."""
 DEADLINE_SECONDS: Final = 5.0
 STALE_ROUNDS: Final = 3
 
@@ -88,8 +90,8 @@ class Health:
         self._asked = asyncio.Event()
         self._ran = asyncio.Event()
 
-    async def wait_for_first_round(self, seconds: float) -> None:
-        """Returns after the first round, or after ``seconds`` where a check takes longer."""
+    async def wait_for_round(self, seconds: float) -> None:
+        """Returns after the round that is next or the first, or after ``seconds`` where a check takes longer."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._ran.wait()
@@ -100,7 +102,8 @@ class Health:
             while True:
                 await self.round()
                 await self._clock.sleep(INTERVAL_SECONDS)
-                if self._clock.monotonic_seconds() - self._asked_seconds > ASKED_SECONDS:
+                unasked = self._clock.monotonic_seconds() - self._asked_seconds > ASKED_SECONDS
+                if unasked and all(finding.status == "ok" for finding in self._found.values()):
                     await self._rest()
         finally:
             await _ended(self._overdue.values())
@@ -157,10 +160,19 @@ class Health:
         """The three paths of the endpoint."""
         return {f"/health/{group}": self._handler(group) for group in GROUPS}
 
-    def _handler(self, group: Group) -> Callable[[Request], Response]:
-        def answer(request: Request) -> Response:
-            self._asked_seconds = self._clock.monotonic_seconds()
-            self._asked.set()
+    async def _fresh(self) -> None:
+        """Returns once what was found is no older than it may be while somebody asks, or after FRESH_SECONDS."""
+        now = self._clock.monotonic_seconds()
+        rested = now - self._asked_seconds > ASKED_SECONDS
+        self._asked_seconds = now
+        self._asked.set()
+        if rested and self._last_round is not None and now - self._last_round > INTERVAL_SECONDS:
+            self._ran.clear()
+            await self.wait_for_round(FRESH_SECONDS)
+
+    def _handler(self, group: Group) -> Callable[[Request], Awaitable[Response]]:
+        async def answer(request: Request) -> Response:
+            await self._fresh()
             report = self.report(group)
             status = HTTP_STATUS[report.status]
             return (

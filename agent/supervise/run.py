@@ -140,7 +140,7 @@ async def _run(agent: Agent, notify: Notify) -> int:
         )
         looking_on = [checking, reloading, *_noting(agent, status)]
         stack.push_async_callback(end, looking_on)
-        await status.health.wait_for_first_round(FIRST_ROUND_SECONDS)
+        await status.health.wait_for_round(FIRST_ROUND_SECONDS)
         log.info("running", extra={"context": {"config": [str(path) for path in agent.config.files]}})
         document = await status.document()
         _warn_of(agent.config, document)

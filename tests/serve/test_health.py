@@ -30,16 +30,16 @@ def check(name: str, *findings: Any, groups: Any = ("live", "ready", "startup"),
     return Check(name, groups, run, **options)
 
 
-def ask(health: Health, path: str, **query: str) -> tuple[int, Any]:
+async def ask(health: Health, path: str, **query: str) -> tuple[int, Any]:
     response = health.routes()[path](Request(path, query=query))
-    assert isinstance(response, Response)
+    response = response if isinstance(response, Response) else await response
     return response.status, response.body.decode() if query else json.loads(response.body)
 
 
 async def test_the_body_is_the_promised_one() -> None:
     health = Health([check("a"), check("b", Finding("degraded", "half full"))], FakeClock())
     await health.round()
-    assert ask(health, "/health/ready") == (
+    assert await ask(health, "/health/ready") == (
         200,
         {
             "status": "degraded",
@@ -59,7 +59,7 @@ async def test_the_body_is_the_promised_one() -> None:
 async def test_the_worst_finding_decides(found: Any, status: str, code: int) -> None:
     health = Health([check(str(number), Finding(each, "x")) for number, each in enumerate(found)], FakeClock())
     await health.round()
-    assert ask(health, "/health/live")[0] == code
+    assert (await ask(health, "/health/live"))[0] == code
     assert health.report().status == status
 
 
@@ -69,19 +69,19 @@ async def test_a_group_hears_only_its_own_checks() -> None:
         FakeClock(),
     )
     await health.round()
-    assert [ask(health, f"/health/{group}")[0] for group in ("live", "ready", "startup")] == [200, 503, 503]
+    assert [(await ask(health, f"/health/{group}"))[0] for group in ("live", "ready", "startup")] == [200, 503, 503]
     assert [name for name, _ in health.report().checks] == ["loop", "disk"]
 
 
 async def test_before_the_first_round_nothing_is_claimed() -> None:
-    code, body = ask(Health([check("a")], FakeClock()), "/health/live")
+    code, body = await ask(Health([check("a")], FakeClock()), "/health/live")
     assert (code, body["checks"][0]["message"]) == (503, "has not run yet")
 
 
 async def test_text_is_for_people() -> None:
     health = Health([check("a"), check("longer", Finding("failed", "gone"))], FakeClock())
     await health.round()
-    code, text = ask(health, "/health/live", format="text")
+    code, text = await ask(health, "/health/live", format="text")
     assert code == 503
     assert text == "failed\nok       a       fine\nfailed   longer  gone\n"
 
@@ -124,7 +124,7 @@ async def test_a_late_check_is_reported_holds_nobody_up_and_is_not_started_twice
 async def test_checks_run_again_at_the_interval() -> None:
     clock = FakeClock()
     health = Health([check("a", Finding("ok", "first"), Finding("degraded", "second"))], clock)
-    ask(health, "/health/live")
+    await ask(health, "/health/live")
     turning = asyncio.ensure_future(health.turn())
     await settle()
     assert dict(health.report().checks)["a"].message == "first"
@@ -159,12 +159,12 @@ async def test_checks_that_no_longer_run_are_themselves_a_finding() -> None:
     clock = FakeClock()
     health = Health([check("a")], clock)
     await health.round()
-    clock.move(59)
+    clock.move(194)
     assert health.report("live").status == "ok"
     clock.move(2)
     assert health.report("live").checks[-1] == (
         "checks",
-        Finding("failed", "the checks last ran 61 s ago; they run every 15 s"),
+        Finding("failed", "the checks last ran 196 s ago; they run every 60 s"),
     )
 
 
@@ -178,14 +178,36 @@ async def test_while_nobody_asks_they_run_less_often_and_again_as_soon_as_somebo
 
     health = Health([Check("a", ("live",), run)], clock)
     turning = asyncio.ensure_future(health.turn())
-    await clock.advance(46)
-    assert [later - earlier for earlier, later in pairwise(rounds)] == [15, 15, 15]
+    await clock.advance(181)
+    assert [later - earlier for earlier, later in pairwise(rounds)] == [60, 60, 60]
     await clock.advance(9)
-    ask(health, "/health/live")
+    await ask(health, "/health/live")
     await settle()
     assert rounds[-1] == clock.monotonic_seconds()
     await clock.advance(10)
     assert [later - earlier for earlier, later in pairwise(rounds)][-2:] == [5, 5]
+    turning.cancel()
+    await asyncio.gather(turning, return_exceptions=True)
+
+
+async def test_who_asks_after_a_rest_is_told_what_is_so_now() -> None:
+    clock = FakeClock()
+    health = Health([check("a", Finding("ok", "before"), Finding("degraded", "now"))], clock)
+    turning = asyncio.ensure_future(health.turn())
+    await clock.advance(40)
+    asking = asyncio.ensure_future(ask(health, "/health/live"))
+    await settle()
+    assert (await asking)[1]["checks"][0]["message"] == "now"
+    turning.cancel()
+    await asyncio.gather(turning, return_exceptions=True)
+
+
+async def test_while_something_is_wrong_the_checks_do_not_rest() -> None:
+    clock = FakeClock()
+    health = Health([check("a", Finding("degraded", "full"), Finding("ok", "room"))], clock)
+    turning = asyncio.ensure_future(health.turn())
+    await clock.advance(5.1)
+    assert dict(health.report().checks)["a"] == Finding("ok", "room")
     turning.cancel()
     await asyncio.gather(turning, return_exceptions=True)
 
