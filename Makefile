@@ -19,6 +19,7 @@ run: .venv/run.stamp
 	@echo "Health   curl http://127.0.0.1:9465/health/ready"
 	@echo "Status   $(BIN)/telemetry-agent status --config config/local.toml"
 	@echo "Proof    $(BIN)/telemetry-agent ledger --config config/local.toml"
+	@echo "Metrics  curl http://127.0.0.1:9465/metrics"
 	@echo "Output   tail -f var/local/out/logs.jsonl"
 	@echo "Stop     Ctrl-C"
 	@exec $(BIN)/telemetry-agent run --config config/local.toml

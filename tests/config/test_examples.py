@@ -16,8 +16,8 @@ SURROUNDINGS = {
     "journal": {},
     "local": {},
     "minimal": {},
-    "production": {"LOKI_URL": "https://loki.example.org"},
-    "grafana-cloud": {"GRAFANA_CLOUD_LOGS_USER": "654321"},
+    "production": {"LOKI_URL": "https://loki.example.org", "PROMETHEUS_URL": "https://prometheus.example.org"},
+    "grafana-cloud": {"GRAFANA_CLOUD_LOGS_USER": "654321", "GRAFANA_CLOUD_METRICS_USER": "123456"},
     "remote_write": {},
 }
 """Example: the variables it needs."""
@@ -26,14 +26,14 @@ SURROUNDINGS = {
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_every_example_is_usable(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    for name in ("loki-password", "grafana-cloud-token"):
+    for name in ("loki-password", "prometheus-password", "grafana-cloud-token"):
         (tmp_path / name).write_text("a-secret-of-tests\n")
         (tmp_path / name).chmod(0o600)
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     config = load(path, SURROUNDINGS[path.stem])
     assert config.collect
     assert config.export
-    ends = ["staleness"] if path.stem == "remote_write" else []
+    ends = ["staleness"] if any(component.type == "remote_write" for component in config.export) else []
     assert [component.name for component in config.process] == ["redact", *ends]
     faults, warnings = inspect(config)
     assert ([fault for fault in faults if "state_dir" not in fault.message], warnings) == ([], [])
@@ -51,8 +51,12 @@ def test_the_local_example_needs_no_account_no_network_and_no_folder_of_the_syst
     assert config.serve.listen.startswith("127.0.0.1:")
 
 
-def test_grafana_cloud_gets_the_logs_user_and_a_token_from_a_file() -> None:
+def test_grafana_cloud_gets_each_user_and_a_token_from_a_file() -> None:
     config = load(ROOT / "config" / "grafana-cloud.toml", SURROUNDINGS["grafana-cloud"])
-    options = config.export[0].options
-    assert (options.user, options.token_file) == ("654321", "%d/grafana-cloud-token")  # type: ignore[attr-defined]
-    assert options.url == "https://logs-prod-012.grafana.net"  # type: ignore[attr-defined]
+    options = {component.type: component.options for component in config.export}
+    assert {kind: (each.user, each.token_file) for kind, each in options.items()} == {  # type: ignore[attr-defined]
+        "remote_write": ("123456", "%d/grafana-cloud-token"),
+        "loki": ("654321", "%d/grafana-cloud-token"),
+    }
+    assert options["loki"].url == "https://logs-prod-012.grafana.net"  # type: ignore[attr-defined]
+    assert options["remote_write"].url.endswith("/api/prom/push")  # type: ignore[attr-defined]
