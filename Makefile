@@ -1,5 +1,6 @@
 # make run     the agent in the foreground on config/local.toml, in a virtual environment of its own
 # make test    the whole suite, with its coverage      make quick   the suite without its slow tests
+#              (as root it installs the programs that some tests run, with apt-get)
 # make check   style, types, known vulnerabilities, secrets
 # make bench   what it costs, beside gzip              make bench-compare   the same, against the committed ratios
 .PHONY: run test quick check bench bench-compare clean
@@ -25,6 +26,7 @@ run: .venv/run.stamp
 	@exec $(BIN)/telemetry-agent run --config config/local.toml
 
 test: .venv/dev.stamp
+	@bash .ci/install_programs
 	@mkdir -p build && $(BIN)/coverage erase
 	@$(BIN)/coverage run -m pytest 2>&1 | tee build/pytest.log
 	@$(BIN)/coverage combine --quiet
