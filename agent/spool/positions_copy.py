@@ -69,7 +69,8 @@ def decode(data: bytes) -> Small:
 
 
 def write_copy(path: Path, data: bytes) -> None:
-    """Replaces the file in one step, flushed before and after."""
+    """Replaces the file in one step, flushed before; a crash leaves this one or the one before."""
+    known = path.exists()
     new = path.with_suffix(".new")
     try:
         _write_flushed(new, data)
@@ -78,7 +79,8 @@ def write_copy(path: Path, data: bytes) -> None:
             new.unlink()
         raise
     new.replace(path)
-    flush_directory(path.parent)
+    if not known:
+        flush_directory(path.parent)
 
 
 def _write_flushed(path: Path, data: bytes) -> None:
