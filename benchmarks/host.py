@@ -1,4 +1,4 @@
-"""This file measures the host's metrics: what a cycle costs beside a scrape of node_exporter, and a whole agent at rest."""
+"""This file measures the metrics of the host: a cycle beside a scrape of node_exporter, and a whole agent at rest."""
 
 from __future__ import annotations
 

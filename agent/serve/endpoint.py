@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-import zlib
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,7 +19,18 @@ from agent.errors import AgentError
 from agent.ownlogs import Repeating
 from agent.secrets import resolve
 from agent.serve.options import ServeOptions, split_listen
-from agent.serve.routes import METHODS, Request, Response, Routes, accepts_gzip, json_response, refusal, with_aliases
+from agent.serve.routes import (
+    METHODS,
+    Request,
+    Response,
+    Routes,
+    accepts_gzip,
+    combined,
+    gzipped,
+    json_response,
+    refusal,
+    with_aliases,
+)
 
 if TYPE_CHECKING:
     import ssl
@@ -73,35 +83,35 @@ async def open_endpoint(
 
     ``token`` is what ``options.token_file`` holds. Answers under way when it is left have a second to be taken.
     """
-    from agent.http import Server
+    from agent.serve.door import Door
 
     context = _tls(options, environ or {})
     refusals = Refusals(clock)
     answering = _Answering(with_aliases(routes), token, options, clock, meter, refusals)
-    server = Server(
+
+    def turned_away() -> None:
+        meter.add("telemetry_agent_serve_refused_total", labels=("too_many",))
+        refusals.note("too_many_connections")
+
+    door = Door(
         answering.answer,
+        options.max_connections,
+        turned_away,
         access_log=None,
         logger=_Unreadable(meter, clock, refusals),
         keepalive_timeout=options.idle_seconds,
         lingering_time=LINGERING_SECONDS,
     )
-
-    def connection() -> asyncio.BaseProtocol:
-        if len(server.connections) < options.max_connections:
-            return server()
-        meter.add("telemetry_agent_serve_refused_total", labels=("too_many",))
-        refusals.note("too_many_connections")
-        return _Closed()
-
-    listening = await _listen(options, connection, context)
+    listening = await _listen(options, door, context)
     counting = asyncio.ensure_future(refusals.turn())
     try:
         sockets = (bound.getsockname() for bound in listening.sockets)
         yield Endpoint(tuple((name[0], name[1]) for name in sockets), "https" if context else "http")
     finally:
         listening.close()
-        server.pre_shutdown()
-        await server.shutdown(SHUTDOWN_SECONDS)
+        door.close_unopened()
+        door.pre_shutdown()
+        await door.shutdown(SHUTDOWN_SECONDS)
         await listening.wait_closed()
         counting.cancel()
         with suppress(asyncio.CancelledError):
@@ -137,7 +147,7 @@ class _Answering:
             asked.path,
             asked.method,
             dict(asked.query),
-            {name.lower(): value for name, value in asked.headers.items()},
+            combined(asked.headers.items()),
         )
         refused = refusal(request, self._routes, self._token)
         if refused is not None:
@@ -188,13 +198,6 @@ class _Answering:
         )
 
 
-class _Closed(asyncio.Protocol):
-    """A connection more than there may be."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport.close()
-
-
 class _Unreadable:
     """The logger given to aiohttp: what it would log, with a stack, for each thing that is no HTTP is counted."""
 
@@ -230,8 +233,7 @@ def _encoded(request: Request, response: Response) -> tuple[bytes, dict[str, str
     if not accepts_gzip(request.headers.get("accept-encoding", "")):
         return response.body, headers
     headers["Content-Encoding"] = "gzip"
-    packer = zlib.compressobj(1, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
-    return packer.compress(response.body) + packer.flush(), headers
+    return gzipped(response.body), headers
 
 
 def _tls(options: ServeOptions, environ: Mapping[str, str]) -> ssl.SSLContext | None:
@@ -257,9 +259,14 @@ async def _listen(options: ServeOptions, connection: Any, context: ssl.SSLContex
     host, port = split_listen(options.listen)
     loop = asyncio.get_running_loop()
     try:
-        patience = options.idle_seconds if context else None
         return await loop.create_server(
-            connection, host, port, ssl=context, backlog=BACKLOG, ssl_handshake_timeout=patience
+            connection,
+            host,
+            port,
+            ssl=context,
+            backlog=BACKLOG,
+            ssl_handshake_timeout=options.idle_seconds if context else None,
+            ssl_shutdown_timeout=SHUTDOWN_SECONDS if context else None,
         )
     except OSError as error:
         raise EndpointError(f'[serve] listen = "{options.listen}": {_next_step(error, port)}') from error

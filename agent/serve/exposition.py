@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import zlib
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 from msgspec import Struct
-from msgspec.structs import replace
 
 from agent.ownfamilies import own_families
-from agent.serve.routes import JSON, Request, Response, accepts_gzip
+from agent.serve.routes import JSON, Request, Response, accepts_gzip, gzipped, preferences
 from agent.wire.exposition import OPENMETRICS_TYPE, TEXT_TYPE, document, openmetrics, text
 
 if TYPE_CHECKING:
@@ -37,11 +35,14 @@ VIEW_SECONDS: Final = 8.0
 View = Callable[[], Awaitable[Sequence["Family"]]]
 
 
-class Made(Struct, frozen=True):
-    """One answer as it is sent, plain and compressed, and when it was made."""
+Wanted = tuple[str, bool]
+"""A content type, and whether packed."""
 
-    plain: Response
-    packed: Response
+
+class Made(Struct, frozen=True):
+    """One answer as it is sent, and when it was made."""
+
+    response: Response
     made_seconds: float
 
 
@@ -62,8 +63,8 @@ class Exposition:
         self._read = read
         self._worker = worker
         self._clock = clock
-        self._latest: dict[str, Made] = {}
-        self._making: dict[str, asyncio.Future[Made]] = {}
+        self._latest: dict[Wanted, Made] = {}
+        self._making: dict[Wanted, asyncio.Future[Made]] = {}
 
     def routes(self) -> Routes:
         """Both paths of the endpoint."""
@@ -75,41 +76,41 @@ class Exposition:
 
     def _handler(self, kind: str) -> Handler:
         async def answer(request: Request) -> Response:
-            made = self._latest.get(kind)
+            wanted = kind, accepts_gzip(request.headers.get("accept-encoding", ""))
+            made = self._latest.get(wanted)
             if made is None or not 0 <= self._clock.monotonic_seconds() - made.made_seconds < SHARED_SECONDS:
-                made = await self._shared(kind)
-            return made.packed if accepts_gzip(request.headers.get("accept-encoding", "")) else made.plain
+                made = await self._shared(wanted)
+            return made.response
 
         return answer
 
-    async def _shared(self, kind: str) -> Made:
+    async def _shared(self, wanted: Wanted) -> Made:
         """Makes an answer, or waits for the one that is being made. Who asked first may go away meanwhile."""
-        making = self._making.get(kind)
+        making = self._making.get(wanted)
         if making is None:
-            making = self._making[kind] = asyncio.ensure_future(self._make(kind))
-            making.add_done_callback(lambda _: self._making.pop(kind))
+            making = self._making[wanted] = asyncio.ensure_future(self._make(wanted))
+            making.add_done_callback(lambda _: self._making.pop(wanted))
         return await asyncio.shield(making)
 
-    async def _make(self, kind: str) -> Made:
+    async def _make(self, wanted: Wanted) -> Made:
         found = await asyncio.gather(*(_seen(view, self._clock) for view in self._views()))
         readings = await self._read()
-        made = await self._worker.run(_rendered, kind, list(chain.from_iterable(found)), self._meter, readings)
-        made = replace(made, made_seconds=self._clock.monotonic_seconds())
-        self._latest[kind] = made
+        families = list(chain.from_iterable(found))
+        response = await self._worker.run(_rendered, *wanted, families, self._meter, readings)
+        made = self._latest[wanted] = Made(response, self._clock.monotonic_seconds())
+        asyncio.get_running_loop().call_later(SHARED_SECONDS, self._let_go, wanted, made)
         return made
+
+    def _let_go(self, wanted: Wanted, made: Made) -> None:
+        """Who scrapes once a minute need not keep the answer in memory all that time."""
+        if self._latest.get(wanted) is made:
+            del self._latest[wanted]
 
 
 def wants_openmetrics(accept: str) -> bool:
     """Whether OpenMetrics is preferred to plain text (RFC 9110, section 12.5.1: the greater weight; the first of
     equals, as Prometheus's own clients decide)."""
-    weights: dict[str, float] = {}
-    for part in accept.lower().split(","):
-        kind, *parameters = (piece.strip() for piece in part.split(";"))
-        weight = next((piece[2:] for piece in parameters if piece.startswith("q=")), "1")
-        try:
-            weights[kind] = max(weights.get(kind, 0.0), float(weight))
-        except ValueError:
-            continue
+    weights = preferences(accept)
     plain = max(weights.get("text/plain", 0.0), weights.get("text/*", 0.0))
     asked = weights.get("application/openmetrics-text", 0.0)
     return asked > 0 and asked >= plain
@@ -132,15 +133,12 @@ async def _seen(view: View, clock: Clock) -> Sequence[Family]:
         await asyncio.gather(late, seeing, return_exceptions=True)
 
 
-def _rendered(kind: str, families: list[Family], meter: Meter, readings: Readings) -> Made:
-    families = [*families, *own_families(meter, readings)]
-    body = RENDERERS[kind](families)
-    packer = zlib.compressobj(1, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
-    packed = packer.compress(body) + packer.flush()
+def _rendered(kind: str, packed: bool, families: list[Family], meter: Meter, readings: Readings) -> Response:
+    body = RENDERERS[kind]([*families, *own_families(meter, readings)])
     headers = {"Vary": "Accept, Accept-Encoding"}
-    return Made(
-        Response(200, body, kind, headers), Response(200, packed, kind, {**headers, "Content-Encoding": "gzip"}), 0.0
-    )
+    if packed:
+        body, headers = gzipped(body), {**headers, "Content-Encoding": "gzip"}
+    return Response(200, body, kind, headers)
 
 
 def _json(families: Sequence[Family]) -> bytes:

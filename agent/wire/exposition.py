@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from functools import lru_cache
 from typing import Any, Final
 
 from agent.batch import Family
@@ -81,7 +80,6 @@ def _samples(family: Family) -> bytes:
     return b"".join(b"%b %b\n" % pair for pair in zip(family.series, numbers, strict=True))
 
 
-@lru_cache(maxsize=4096)
 def _text_head(name: str, kind: str, help_text: str) -> bytes:
     return f"# HELP {name} {help_text.translate(_TEXT_HELP)}\n# TYPE {name} {kind}\n".encode()
 
