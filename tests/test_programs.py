@@ -99,8 +99,9 @@ def test_an_answer_that_the_machine_has_already_is_left_as_it_is(owned: MachineO
     assert owned.policy.read_text() == "#!/bin/sh\nexit 0\n"
 
 
-def test_what_a_killed_run_has_left_is_removed(owned: MachineOfStubs) -> None:
-    complete(owned, "strace")
+@pytest.mark.parametrize("missing", [(), ("strace",)])
+def test_what_a_killed_run_has_left_is_removed(owned: MachineOfStubs, missing: tuple[str, ...]) -> None:
+    complete(owned, *missing)
     owned.policy.write_text("#!/bin/sh\n# left by .ci/install_programs of telemetry-agent; remove it\nexit 101\n")
     owned.run()
     assert not owned.policy.exists()
