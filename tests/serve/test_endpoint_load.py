@@ -58,11 +58,12 @@ class Visited:
 
     def __init__(self, agent: AgentProcess) -> None:
         self.agent = agent
-        self.address = ("127.0.0.1", int(agent.endpoint().rpartition(":")[2]))
+        self.url = agent.endpoint()
+        self.address = ("127.0.0.1", int(self.url.rpartition(":")[2]))
         self._files = self.files()
 
     def get(self, path: str, **headers: str) -> bytes:
-        asked = urllib.request.Request(self.agent.endpoint() + path, headers=headers)
+        asked = urllib.request.Request(self.url + path, headers=headers)
         with urllib.request.urlopen(asked, timeout=WITHIN_SECONDS) as answer:
             body: bytes = answer.read()
             return body

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -35,6 +36,31 @@ async def test_while_an_answer_is_late_the_last_one_stands_and_nothing_is_asked_
     await asyncio.sleep(0)
     assert await latest.get() == 1
     assert await latest.get() == 2
+
+
+async def test_only_the_first_look_waits_for_what_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    patience: list[float] = []
+    wait = asyncio.wait
+
+    async def waiting(asked: Any, timeout: float) -> Any:
+        patience.append(timeout)
+        return await wait(asked, timeout=0)
+
+    answer = asyncio.Event()
+
+    async def ask() -> int:
+        await answer.wait()
+        return 1
+
+    monkeypatch.setattr("agent.supervise.latest.asyncio.wait", waiting)
+    latest = Latest(ask, -1, patience_seconds=5)
+    assert [await latest.get() for _ in range(3)] == [-1, -1, -1]
+    assert patience == [5, 0, 0]
+    answer.set()
+    await asyncio.sleep(0)
+    assert [await latest.get() for _ in range(2)] == [1, 1]
+    assert patience == [5, 0, 0, 0, 5]
+    await latest.close()
 
 
 async def test_two_who_look_at_once_share_one_question() -> None:
