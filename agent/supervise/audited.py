@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from agent import __version__, audit
-from agent.config.difference import Shown, changes, differences, shown
 
 if TYPE_CHECKING:
+    from agent.config.difference import Shown
     from agent.config.model import Config
     from agent.errors import AgentError
     from agent.supervise.run import Agent
@@ -48,6 +48,8 @@ def audited(agent: Agent) -> Iterator[None]:
 
 def reloaded(agent: Agent, config: Config) -> None:
     """Writes what a good configuration changes against the one that was loaded last, and keeps it."""
+    from agent.config.difference import changes, shown
+
     found = changes(agent.loaded or agent.config, config)
     _record("configuration_changed", "reloaded", config, found)
     _keep(agent.host.state_dir / KEPT, shown(config))
@@ -67,6 +69,8 @@ def refused(agent: Agent, error: AgentError | OSError) -> str:
 
 def _loaded(agent: Agent) -> None:
     path = agent.host.state_dir / KEPT
+    from agent.config.difference import differences, shown
+
     now, before = shown(agent.config), _kept(path)
     _record("configuration_loaded", "loaded", agent.config, None if before is None else differences(before, now))
     if now != before:

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.config.load import load
 from agent.errors import AgentError, ConfigError
 from agent.supervise import audited
+from agent.supervise.settle import forget_reading
 from agent.worker import Worker
 
 if TYPE_CHECKING:
     from agent.config.model import Config
+    from agent.secrets import Secrets
     from agent.supervise.run import Agent
 
 log = logging.getLogger("telemetry_agent.supervise")
@@ -28,7 +30,7 @@ async def reload_when(wanted: asyncio.Event, agent: Agent, worker: Worker, nudge
         await wanted.wait()
         wanted.clear()
         try:
-            config = await worker.run(load, agent.config_path, agent.host.environ, agent.config.secrets)
+            config = await worker.run(_load, agent.config_path, agent.host.environ, agent.config.secrets)
         except ConfigError as error:
             log.error("the configuration was not reloaded; the old one goes on:\n%s", error)
             agent.load_fault = audited.refused(agent, error)
@@ -39,6 +41,7 @@ async def reload_when(wanted: asyncio.Event, agent: Agent, worker: Worker, nudge
             apply(agent, config)
             await worker.run(audited.reloaded, agent, config)
             agent.loaded, agent.load_fault = config, None
+        forget_reading()
         nudge()  # also where the configuration is wrong: a secret in a file of its own may be right now
 
 
@@ -66,3 +69,10 @@ def _left_for_the_next_start(old: Config, new: Config) -> list[str]:
         *(f"[{name}]" for name in ("spool", "serve") if getattr(old, name) != getattr(new, name)),
         *(f"[{name}]" for name in {**before, **after} if before.get(name) != after.get(name)),
     ]
+
+
+def _load(path: Path, environ: Mapping[str, str], secrets: Secrets) -> Config:
+    """Reads it; what that takes is not kept in memory between two times."""
+    from agent.config.load import load
+
+    return load(path, environ, secrets)

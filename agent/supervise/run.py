@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import resource
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from functools import partial
@@ -19,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from agent.clock import Clock, SystemClock
-from agent.config.load import load
 from agent.config.model import Config
 from agent.errors import AgentError, SpoolDamaged, SpoolFull
 from agent.host import Host
@@ -35,6 +33,7 @@ from agent.supervise.checks import checks
 from agent.supervise.commands import Command, commands
 from agent.supervise.control import serve_control
 from agent.supervise.drainout import drain_out
+from agent.supervise.loop import turn
 from agent.supervise.notify import Notify, feed_watchdog, notifying
 from agent.supervise.pipeline import Pipeline, end, open_pipeline, start_sources
 from agent.supervise.progress import Progress
@@ -50,9 +49,6 @@ if TYPE_CHECKING:
     from agent.ownlogwriter import Writer
 
 log = logging.getLogger("telemetry_agent.supervise")
-
-SWITCH_SECONDS = 0.0005
-"""How long a busy thread may keep the interpreter from the loop."""
 
 MOST_FILES = 65536
 STATUS_SECONDS = 30.0
@@ -83,10 +79,9 @@ class Agent(Struct):
 def run(config_path: Path, environ: dict[str, str]) -> int:
     """Runs until a signal or a failure; returns the exit status. Raises ConfigError, StateHeld or AgentError."""
     secrets = Secrets()
-    config = load(config_path, environ, secrets)
+    config = _load(config_path, environ, secrets)
     host = Host(Path(config.agent.state_dir).absolute(), Path(config.agent.run_dir).absolute(), environ=environ)
     meter = Meter()
-    sys.setswitchinterval(SWITCH_SECONDS)
     _raise_file_limit()
     options = config.agent
     with (
@@ -98,7 +93,7 @@ def run(config_path: Path, environ: dict[str, str]) -> int:
     ):
         agent = Agent(config_path, config, host, SystemClock(), meter, logs, notify)
         with _log_files(agent), audited(agent):
-            return asyncio.run(_run(agent, notify))
+            return turn(_run(agent, notify))
 
 
 @contextmanager
@@ -116,6 +111,12 @@ def _log_files(agent: Agent) -> Iterator[None]:
         raise AgentError(f"[agent] log_dir {directory}: nothing but the spool may be written there; name another")
     with writing(agent.logs, directory, options, agent.host, agent.clock, agent.meter) as agent.log_files:
         yield
+
+
+def _load(path: Path, environ: dict[str, str], secrets: Secrets) -> Config:
+    from agent.config.load import load  # not kept: see agent.supervise.settle
+
+    return load(path, environ, secrets)
 
 
 async def _run(agent: Agent, notify: Notify) -> int:

@@ -1,8 +1,10 @@
 """This file gives back memory that only starting up needed.
 
-    at READY      what was imported is no garbage: the collector need not look at it again
-    5, 15, 35 s   pages of code files that only start-up read leave this process and the page cache, which the
-    after READY   control group is charged for; what is used comes back by itself
+    at READY      what reads a configuration is let go of; the rest of what was imported is no garbage, and the
+                  collector need not look at it again
+    5, 15, 35,    pages of code files that only start-up read leave this process and the page cache, which the
+    60 s after    control group is charged for, those of its children too; what is used comes back by itself
+    READY
     every minute  free pages of the C heap go back to the kernel
 
 Sources: madvise(2), posix_fadvise(2), malloc_trim(3), proc_pid_smaps(5). A mapping is let go of only where it is
@@ -28,19 +30,33 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("telemetry_agent.supervise")
 
-PAUSES_SECONDS: Final = (5.0, 10.0, 20.0)
+READING: Final = ("agent.config.", "tomli")
+KEPT: Final = ("agent.config.model",)
+PAUSES_SECONDS: Final = (5.0, 10.0, 20.0, 25.0)
 TRIM_SECONDS: Final = 60.0
+_MADV_RANDOM: Final = 1
 _MADV_DONTNEED: Final = 4
 _MAPPING: Final = re.compile(rb"([0-9a-f]+)-([0-9a-f]+) r-[-x]p \S+ \S+ \S+\s+(/\S.*)")
+_CODE: Final = re.compile(rb"^\S+ r-xp \S+ \S+ \S+\s+(/\S.*)$", re.MULTILINE)
 _OWN_PAGES: Final = re.compile(rb"^(?:Private_Dirty|Anonymous|Swap): +[1-9]", re.MULTILINE)
 _BEGINS: Final = re.compile(rb"^(?=[0-9a-f]+-[0-9a-f]+ )", re.MULTILINE)
 
 
 def freeze() -> None:
     """Collects what is garbage and exempts the rest from being looked at; the collector rested until now."""
+    forget_reading()
     gc.collect()
     gc.freeze()
     gc.enable()
+
+
+def forget_reading() -> None:
+    """Lets go of the modules that only reading a configuration takes; the next reading imports them again."""
+    for name in [name for name in sys.modules if name.startswith(READING) and name not in KEPT]:
+        room, _, leaf = name.rpartition(".")
+        del sys.modules[name]
+        if room in sys.modules and hasattr(sys.modules[room], leaf):
+            delattr(sys.modules[room], leaf)
 
 
 async def settle(proc: Path, clock: Clock, worker: Worker) -> None:
@@ -63,8 +79,9 @@ def give_back(proc: Path) -> None:
 
     madvise = ctypes.CDLL(None).madvise
     for start, size, _ in mapped:
-        madvise(ctypes.c_void_p(start), ctypes.c_size_t(size), _MADV_DONTNEED)
-    drop_from_cache({path for _, _, path in mapped} | code_files())
+        for advice in (_MADV_RANDOM, _MADV_DONTNEED):  # what comes back comes page by page, without its neighbours
+            madvise(ctypes.c_void_p(start), ctypes.c_size_t(size), advice)
+    drop_from_cache({path for _, _, path in mapped} | code_files() | code_of_children(proc))
     trim()
 
 
@@ -86,10 +103,20 @@ def clean_mappings(smaps: bytes) -> Iterator[tuple[int, int, str]]:
 
 
 def code_files() -> set[str]:
-    """The files that the imported modules were read from."""
+    """The files that the imported modules were read from: compiled ones, for their source is not read."""
     modules = list(sys.modules.values())
     named = (getattr(module, name, None) for module in modules for name in ("__cached__", "__file__"))
-    return {path for path in named if isinstance(path, str)}
+    return {path for path in named if isinstance(path, str) and not path.endswith(".py")}
+
+
+def code_of_children(proc: Path) -> set[str]:
+    """The files that programs this process has started run from."""
+    files: set[str] = set()
+    for task in (proc / "self" / "task").glob("*/children"):
+        with suppress(OSError):
+            for child in task.read_text().split():
+                files |= {os.fsdecode(path) for path in _CODE.findall((proc / child / "maps").read_bytes())}
+    return files
 
 
 def drop_from_cache(paths: Iterable[str]) -> None:

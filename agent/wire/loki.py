@@ -21,8 +21,6 @@ from itertools import repeat
 from operator import and_, floordiv, mod, rshift
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
-import orjson
-
 from agent.wire.lokilabels import Stream, cut, label_name, stream_of
 from agent.wire.protobuf import field, padded_varint, varint
 from agent.wire.records import pieces
@@ -246,6 +244,8 @@ def _metadata(pairs: Labels) -> bytes:
 
 def encode_json(batches: Iterable[Logs], structured_metadata: bool = True) -> bytes:
     """The same request as JSON: ``{"streams": [{"stream": {…}, "values": [["<ns>", "line", {…}], …]}]}``."""
+    import orjson  # protobuf, which is the rule, does without it
+
     streams = (
         b'{"stream":'
         + orjson.dumps(dict(stream.labels))
@@ -258,6 +258,8 @@ def encode_json(batches: Iterable[Logs], structured_metadata: bool = True) -> by
 
 
 def _values(batch: Logs, stream: Stream, structured_metadata: bool) -> Iterator[bytes]:
+    import orjson
+
     first = 0
     for lines in pieces(batch):
         last = first + len(lines)
