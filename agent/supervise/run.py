@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from agent.clock import Clock, SystemClock
-from agent.config.load import load
 from agent.config.model import Config
 from agent.errors import AgentError, SpoolDamaged, SpoolFull
 from agent.host import Host
@@ -80,7 +79,7 @@ class Agent(Struct):
 def run(config_path: Path, environ: dict[str, str]) -> int:
     """Runs until a signal or a failure; returns the exit status. Raises ConfigError, StateHeld or AgentError."""
     secrets = Secrets()
-    config = load(config_path, environ, secrets)
+    config = _load(config_path, environ, secrets)
     host = Host(Path(config.agent.state_dir).absolute(), Path(config.agent.run_dir).absolute(), environ=environ)
     meter = Meter()
     _raise_file_limit()
@@ -112,6 +111,12 @@ def _log_files(agent: Agent) -> Iterator[None]:
         raise AgentError(f"[agent] log_dir {directory}: nothing but the spool may be written there; name another")
     with writing(agent.logs, directory, options, agent.host, agent.clock, agent.meter) as agent.log_files:
         yield
+
+
+def _load(path: Path, environ: dict[str, str], secrets: Secrets) -> Config:
+    from agent.config.load import load  # not kept: see agent.supervise.settle
+
+    return load(path, environ, secrets)
 
 
 async def _run(agent: Agent, notify: Notify) -> int:
