@@ -18,7 +18,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
@@ -74,14 +74,15 @@ async def settle(proc: Path, clock: Clock, worker: Worker) -> None:
 
 def give_back(proc: Path) -> None:
     """Lets go of code that was read and is not being run. Raises OSError where the kernel shows no mappings."""
-    mapped = list(clean_mappings((proc / "self" / "smaps").read_bytes()))
-    import ctypes
-
-    madvise = ctypes.CDLL(None).madvise
-    for start, size, _ in mapped:
-        for advice in (_MADV_RANDOM, _MADV_DONTNEED):  # what comes back comes page by page, without its neighbours
-            madvise(ctypes.c_void_p(start), ctypes.c_size_t(size), advice)
-    drop_from_cache({path for _, _, path in mapped} | code_files() | code_of_children(proc))
+    mapped: dict[str, list[tuple[int, int]]] = {}
+    for start, size, path in clean_mappings((proc / "self" / "smaps").read_bytes()):
+        mapped.setdefault(path, []).append((start, size))
+    for path, parts in mapped.items():
+        # File by file: what runs meanwhile maps its pages again, and a page that is mapped stays in the cache, with all
+        # that was read together with it.
+        drop_from_cache(path, parts)
+    for path in (code_files() | code_of_children(proc)) - mapped.keys():
+        drop_from_cache(path)
     trim()
 
 
@@ -119,12 +120,23 @@ def code_of_children(proc: Path) -> set[str]:
     return files
 
 
-def drop_from_cache(paths: Iterable[str]) -> None:
-    """Asks the kernel to forget its copies of these files; one that is mapped or written elsewhere it keeps."""
-    for path in paths:
-        with suppress(OSError):
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-            finally:
-                os.close(descriptor)
+def drop_from_cache(path: str, mapped: Sequence[tuple[int, int]] = ()) -> None:
+    """Lets go of the parts of a file that are ``mapped``, and asks the kernel to forget its copy of it."""
+    with suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            _unmap(mapped)
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(descriptor)
+
+
+def _unmap(mapped: Sequence[tuple[int, int]]) -> None:
+    if not mapped:
+        return
+    import ctypes
+
+    madvise = ctypes.CDLL(None).madvise
+    for start, size in mapped:
+        for advice in (_MADV_RANDOM, _MADV_DONTNEED):  # what comes back comes page by page, without its neighbours
+            madvise(ctypes.c_void_p(start), ctypes.c_size_t(size), advice)
