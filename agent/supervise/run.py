@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import resource
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from functools import partial
@@ -33,7 +34,6 @@ from agent.supervise.checks import checks
 from agent.supervise.commands import Command, commands
 from agent.supervise.control import serve_control
 from agent.supervise.drainout import drain_out
-from agent.supervise.loop import turn
 from agent.supervise.notify import Notify, feed_watchdog, notifying
 from agent.supervise.pipeline import Pipeline, end, open_pipeline, start_sources
 from agent.supervise.progress import Progress
@@ -49,6 +49,9 @@ if TYPE_CHECKING:
     from agent.ownlogwriter import Writer
 
 log = logging.getLogger("telemetry_agent.supervise")
+
+SWITCH_SECONDS = 0.0005
+"""How long a busy thread may keep the interpreter from the loop."""
 
 MOST_FILES = 65536
 STATUS_SECONDS = 30.0
@@ -82,6 +85,7 @@ def run(config_path: Path, environ: dict[str, str]) -> int:
     config = _load(config_path, environ, secrets)
     host = Host(Path(config.agent.state_dir).absolute(), Path(config.agent.run_dir).absolute(), environ=environ)
     meter = Meter()
+    sys.setswitchinterval(SWITCH_SECONDS)
     _raise_file_limit()
     options = config.agent
     with (
@@ -93,7 +97,7 @@ def run(config_path: Path, environ: dict[str, str]) -> int:
     ):
         agent = Agent(config_path, config, host, SystemClock(), meter, logs, notify)
         with _log_files(agent), audited(agent):
-            return turn(_run(agent, notify))
+            return asyncio.run(_run(agent, notify))
 
 
 @contextmanager
