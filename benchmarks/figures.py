@@ -12,7 +12,7 @@ class Figure:
 
     name: str
     measured: float
-    unit: Literal["s", "MB"]
+    unit: Literal["s", "MB", "MiB"]
     beside: str
     beside_measured: float
     target: float | None = None

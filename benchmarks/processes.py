@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,6 +138,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def python_bytes() -> int:
+    """The peak memory of a Python that does nothing else than tell it."""
+    tell = "print([line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')][0])"
+    return 1024 * int(subprocess.run([sys.executable, "-c", tell], capture_output=True, check=True).stdout)
+
+
 class Agent:
     """An agent that is running; its memory is sampled while it does."""
 
@@ -187,8 +193,9 @@ class Agent:
 
 
 @contextmanager
-def agent(config: Path) -> Iterator[Agent]:
-    """The agent, from READY on; stopped at the end, and killed where that does not help."""
+def agent(config: Path, *, prefix: Sequence[str] = (), environ: Mapping[str, str] | None = None) -> Iterator[Agent]:
+    """The agent, from READY on; stopped at the end, and killed where that does not help. ``prefix`` is the command that
+    becomes it."""
     with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified:
         address = f"{folder}/notify"
         notified.bind(address)
@@ -197,8 +204,8 @@ def agent(config: Path) -> Iterator[Agent]:
         with (
             log.open("ab") as stderr,
             subprocess.Popen(
-                [COMMAND, "run", "--config", str(config)],
-                env=as_installed() | {"NOTIFY_SOCKET": address},
+                [*prefix, COMMAND, "run", "--config", str(config)],
+                env=as_installed() | {"NOTIFY_SOCKET": address} | dict(environ or {}),
                 stdin=subprocess.DEVNULL,
                 stdout=stderr,
                 stderr=stderr,

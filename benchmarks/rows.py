@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -13,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import corpus, endpoint, host, journal
+from benchmarks import corpus, endpoint, host, journal, rest
 from benchmarks.figures import Figure
 from benchmarks.processes import (
     COMMAND,
@@ -22,15 +21,14 @@ from benchmarks.processes import (
     agent,
     free_port,
     gzip_cpu_seconds,
+    python_bytes,
     sink,
-    status_bytes,
     wall_seconds,
 )
 
 SHIP_WITHIN_SECONDS = 240.0
 SLOW_SINK_SECONDS = 30.0
 LARGE_SPOOL_BYTES = 2 << 30
-REST_SECONDS = 20
 PROBES = 20
 PYTHON = [sys.executable, "-c", "pass"]
 DEAD = "http://127.0.0.1:9"
@@ -72,12 +70,6 @@ def configured(paths: Path | str, url: str, *, redact: bool = True, port: int = 
 def python_seconds(times: int = 5) -> float:
     """How long Python itself takes to start and stop."""
     return statistics.median(wall_seconds(PYTHON) for _ in range(times))
-
-
-def python_bytes() -> int:
-    """The peak memory of a Python that does nothing else than tell it."""
-    tell = "print([line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')][0])"
-    return 1024 * int(subprocess.run([sys.executable, "-c", tell], capture_output=True, check=True).stdout)
 
 
 @dataclass(frozen=True)
@@ -155,21 +147,6 @@ def slow_sink(_repeat: int) -> Iterator[Figure]:
         running.must_live()
         peak_bytes, peak_anonymous_bytes = running.peak_bytes, running.peak_anonymous_bytes
     yield from memory("backend that answers after 2 s", peak_bytes, peak_anonymous_bytes, python_bytes())
-
-
-def at_rest(_repeat: int) -> Iterator[Figure]:
-    """Memory of an agent that has shipped a little and now waits, a line a second coming in."""
-    with sink() as backend, tempfile.TemporaryDirectory() as logs, configured(f"{logs}/*.log", backend.url) as config:
-        file = Path(logs) / "app.log"
-        with agent(config) as running, file.open("ab", buffering=0) as app:
-            for number in range(REST_SECONDS):
-                app.write(b"line %d of an application that has little to say\n" % number)
-                time.sleep(1)
-            running.must_live()
-            resident_bytes, anonymous_bytes = status_bytes(running.process.pid, "VmRSS", "RssAnon")
-    bare, bare_bytes = "Python doing nothing", python_bytes()
-    yield Figure("at rest: resident memory", resident_bytes / MB, "MB", bare, bare_bytes / MB)
-    yield Figure("at rest: anonymous memory", anonymous_bytes / MB, "MB", bare, bare_bytes / MB, 28.0)
 
 
 def starting_and_stopping(repeat: int) -> Iterator[Figure]:
@@ -256,7 +233,7 @@ ROWS: dict[str, Callable[[int], Iterator[Figure]]] = {
     "redact-hundredth": shipping("with redaction, a secret in every hundredth line", "hundredth", 1.5, redact=True),
     "redact-every": shipping("with redaction, a token= in every line", "token", 4.0, redact=True),
     "slow-backend": slow_sink,
-    "rest": at_rest,
+    "rest": rest.at_rest,
     "start-stop": starting_and_stopping,
     "large-spool": starting_with_a_large_spool,
     "commands": commands,
