@@ -160,8 +160,8 @@ class Health:
         """The three paths of the endpoint."""
         return {f"/health/{group}": self._handler(group) for group in GROUPS}
 
-    async def _fresh(self) -> None:
-        """Returns once what was found is no older than it may be while somebody asks, or after FRESH_SECONDS."""
+    async def fresh(self) -> None:
+        """Somebody asks: returns once what was found is no older than it may be then, or after FRESH_SECONDS."""
         now = self._clock.monotonic_seconds()
         rested = now - self._asked_seconds > ASKED_SECONDS
         self._asked_seconds = now
@@ -172,7 +172,7 @@ class Health:
 
     def _handler(self, group: Group) -> Callable[[Request], Awaitable[Response]]:
         async def answer(request: Request) -> Response:
-            await self._fresh()
+            await self.fresh()
             report = self.report(group)
             status = HTTP_STATUS[report.status]
             return (

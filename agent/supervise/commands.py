@@ -44,7 +44,7 @@ def commands(status: Status, pipeline: Pipeline) -> dict[str, Command]:
     uploads = Uploads()
 
     async def show_status(_request: dict[str, Any]) -> dict[str, Any]:
-        return await status.document()
+        return await status.asked_for()
 
     async def ledger(_request: dict[str, Any]) -> dict[str, Any]:
         return ledger_document(await spool.picture())

@@ -260,7 +260,7 @@ def _routes(status: Status, meter: Meter, worker: Worker) -> Routes:
     from agent.serve.exposition import Exposition
 
     async def document(_request: Request) -> Response:
-        return json_response(await status.document())
+        return json_response(await status.asked_for())
 
     exposition = Exposition(meter, status.pipeline.views, status.readings, worker, status.clock)
     return {**exposition.routes(), "/status": document, **status.health.routes()}

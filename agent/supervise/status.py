@@ -42,6 +42,11 @@ class Status(Struct):
     damaged: Latest[list[str]]
     readings_of_process: Latest[Readings]
 
+    async def asked_for(self) -> dict[str, Any]:
+        """The document for somebody who asks, with what the health checks say now."""
+        await self.health.fresh()
+        return await self.document()
+
     async def document(self) -> dict[str, Any]:
         """What /status and ``telemetry-agent status --json`` show; secrets are masked in every text."""
         picture = await self.picture.get()
