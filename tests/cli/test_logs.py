@@ -274,8 +274,11 @@ def test_files_of_another_user_are_named(week: Logged, tmp_path: Path) -> None:
         if folder.owner() == "root" and folder.stat().st_mode & 0o005 != 0o005:
             folder.chmod(0o755)
     (week.folder / "audit.log").chmod(0o600)
+    nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    if subprocess.run([*nobody, COMMAND, "--version"], capture_output=True, check=False).returncode:
+        pytest.skip("the virtual environment lies where another user may not go")
     done = subprocess.run(
-        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", COMMAND, "logs", "--dir", str(week.folder)],
+        [*nobody, COMMAND, "logs", "--dir", str(week.folder)],
         capture_output=True,
         text=True,
         check=False,
