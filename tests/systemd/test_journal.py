@@ -163,8 +163,8 @@ def test_nothing_is_lost_when_one_is_killed(machine: Machine, service: Service, 
             service.kill()
             service.start()
         elif killed == "journalctl":
-            service.until(lambda: machine.run("pgrep", "-x", "journalctl", check=False) != "", "journalctl to run")
-            machine.run("pkill", "-KILL", "-x", "journalctl")
+            kill = ("sh", "-c", "pkill -KILL -x journalctl && echo killed")  # it may be between two lives just now
+            service.until(lambda: "killed" in machine.run(*kill, check=False), "journalctl to run")
         else:
             machine.run("systemctl", "kill", "--signal=KILL", "systemd-journald")
             machine.run("systemctl", "start", "systemd-journald")  # which returns when it is there again
