@@ -14,6 +14,7 @@ from pathlib import Path
 from benchmarks.figures import Figure
 from benchmarks.processes import NotMeasuredError, agent, free_port, sink, task_seconds
 
+SETTLE_SECONDS = 68
 EXPORTER = "prometheus-node-exporter"
 ACCEPT = "application/openmetrics-text;version=1.0.0;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
 """What Prometheus asks for."""
@@ -85,7 +86,7 @@ def cycles(interval_seconds: int, count: int, target: float | None) -> Callable[
             config = Path(folder) / "config.toml"
             config.write_text(HOST.format(folder=folder, url=backend.url, interval_seconds=interval_seconds))
             with agent(config) as running:
-                time.sleep(2 * interval_seconds + 2)  # what only the first cycles do is over
+                time.sleep(SETTLE_SECONDS)  # what only the first minute does is over
                 requests = backend.ask("/counters")["requests"]
                 began, theirs = task_seconds(running.process.pid), task_seconds(beside.pid)
                 for _ in range(count):

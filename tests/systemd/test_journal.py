@@ -30,6 +30,9 @@ for entry in json.load(sys.stdin):
     journal.send(b"".join(n + b"\\n" + struct.pack("<Q", len(v)) + v + b"\\n" for n, v in fields))
 """
 
+KILL = ("sh", "-c", "pkill -KILL -x journalctl && echo killed")
+"""Kills a journalctl that lives, and says so: it may be between two lives just then."""
+
 
 @pytest.fixture
 def service(machine: Machine) -> Service:
@@ -163,8 +166,7 @@ def test_nothing_is_lost_when_one_is_killed(machine: Machine, service: Service, 
             service.kill()
             service.start()
         elif killed == "journalctl":
-            kill = ("sh", "-c", "pkill -KILL -x journalctl && echo killed")  # it may be between two lives just now
-            service.until(lambda: "killed" in machine.run(*kill, check=False), "journalctl to run")
+            service.until(lambda: "killed" in machine.run(*KILL, check=False), "journalctl to run")
         else:
             machine.run("systemctl", "kill", "--signal=KILL", "systemd-journald")
             machine.run("systemctl", "start", "systemd-journald")  # which returns when it is there again
