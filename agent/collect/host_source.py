@@ -117,7 +117,8 @@ class HostSource:
     async def view(self) -> Sequence[Family]:
         """What the machine says now, or said within FRESH_SECONDS."""
         async with self._cycling:
-            if self._age() is None or self._clock.monotonic_seconds() - (self._cycled_seconds or 0.0) > FRESH_SECONDS:
+            now = self._clock.monotonic_seconds()
+            if self._cycled_seconds is None or now - self._cycled_seconds > FRESH_SECONDS:
                 await self._cycle()
             return self._families
 
@@ -130,11 +131,8 @@ class HostSource:
             "on_request": not self._context.routed,
             "series": sum(len(family.series) for family in self._families),
             "collectors": [result.name for result in self._results if result.failure is None],
-            "failed": {r.name: r.failure for r in self._results if r.failure is not None and r.families == ()},
+            "failed": {r.name: r.failure for r in self._results if r.failure not in (None, NO_DATA)},
         }
-
-    def _age(self) -> float | None:
-        return None if self._cycled_seconds is None else self._clock.monotonic_seconds() - self._cycled_seconds
 
     async def _cycle(self) -> None:
         results = await self._poll.cycle()

@@ -132,6 +132,14 @@ async def test_the_status_says_when_the_last_cycle_was_and_what_failed_in_it(tmp
     )
 
 
+async def test_a_subject_that_has_nothing_to_say_has_not_failed(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    (scene.proc / "pressure").mkdir()
+    async with open_host(HostOptions(only=("pressure", "loadavg")), scene.context) as source:
+        await source.view()
+        assert source.status()["failed"] == {}
+
+
 async def test_a_subject_is_left_alone_until_what_it_needs_appears(tmp_path: Path) -> None:
     scene = Scene(tmp_path)
     (scene.proc / "loadavg").unlink()
