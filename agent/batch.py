@@ -49,7 +49,8 @@ class Logs(Struct, frozen=True):
     ``block`` holds ``count`` records, each followed by ``separator``; no record contains the separator.
     Record ``i`` happened at ``times_ns[i]`` where that column is present, and was read at
     ``first_time_ns + i``; the spool gives ``first_time_ns`` (0: not given yet) when it takes the batch.
-    ``metadata`` holds pairs for the few records that have any, by record index.
+    ``metadata`` holds pairs for the few records that have any, by record index. ``format`` is the format (of
+    agent.wire.formats) by which the fields of a record can be read, empty where none is known.
     """
 
     source: str
@@ -63,6 +64,7 @@ class Logs(Struct, frozen=True):
     metadata: Mapping[int, Labels] = field(default_factory=dict)
     origin: Origin | None = None
     positions: tuple[Position, ...] = ()
+    format: str = ""
 
     signal: Literal["logs"] = "logs"
 

@@ -54,6 +54,7 @@ class Header(msgspec.Struct, array_like=True, frozen=True):
     families: tuple[tuple[str, str, str], ...] = ()
     entry_bytes: int = 0
     families_bytes: int = 0
+    format: str = ""
 
 
 Families: TypeAlias = tuple[tuple[str, str, str], ...]
@@ -152,6 +153,7 @@ def _logs(batch: Logs, route: int) -> tuple[Header, bytes]:
         batch.times_ns is not None,
         batch.severities is not None,
         tuple(batch.metadata.items()),
+        format=batch.format,
     ), body
 
 
@@ -206,6 +208,7 @@ def _to_logs(header: Header, body: bytes, origin: Origin | None) -> Logs:
         severities=body[at:] if header.has_severities else None,
         metadata=dict(header.metadata),
         origin=origin,
+        format=header.format,
     )
 
 
