@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Final
 from msgspec import Struct
 
 from agent.batch import Logs
-from agent.wire.loki import NANOSECONDS, by_stream, metadata_of, times_of
+from agent.wire.loki import by_stream, metadata_of, times_of
+from agent.wire.lokitimes import NANOSECONDS
 from agent.wire.records import pieces
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ request is such parts behind a few bytes that name the stream:
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Literal, overload
 
@@ -20,6 +21,7 @@ from msgspec import Struct
 
 from agent.batch import Batch, Labels, Logs, Origin
 from agent.wire import loki
+from agent.wire.lokitimes import NANOSECONDS
 from agent.wire.protobuf import field, varint
 
 if TYPE_CHECKING:
@@ -27,7 +29,11 @@ if TYPE_CHECKING:
 
 
 class Entries(Struct, frozen=True):
-    """A batch of logs as entries, ``entry_bytes`` before compression; its lines had ``size_bytes``."""
+    """A batch of logs as entries, ``entry_bytes`` before compression; its lines had ``size_bytes``.
+
+    ``own_times`` says that the entries' times are the records' own, and ``beside`` that there is metadata in them: the
+    records' own, and the level of each of the ``severities``, which are kept because a level is four of them.
+    """
 
     source: str
     labels: Labels
@@ -37,6 +43,10 @@ class Entries(Struct, frozen=True):
     first_time_ns: int
     elements: bytes
     origin: Origin | None = None
+    format: str = ""
+    own_times: bool = False
+    beside: bool = False
+    severities: bytes | None = None
 
     signal: Literal["logs"] = "logs"
 
@@ -45,11 +55,11 @@ class Entries(Struct, frozen=True):
         return opened(self).select(keep)
 
 
-def encode(batch: Logs) -> Entries | None:
-    """The batch as entries, or None where its records have more to them than their lines."""
-    if batch.times_ns is not None or batch.severities is not None or batch.metadata:
-        return None
-    entry_bytes, elements = compressed(loki.plain_entries(batch))
+def encode(batch: Logs) -> Entries:
+    """The batch as entries."""
+    beside = bool(batch.severities is not None or batch.metadata)
+    plain = batch.times_ns is None and not beside
+    entry_bytes, elements = compressed(loki.plain_entries(batch) if plain else loki.own_entries(batch))
     return Entries(
         batch.source,
         batch.labels,
@@ -59,18 +69,26 @@ def encode(batch: Logs) -> Entries | None:
         batch.first_time_ns,
         elements,
         batch.origin,
+        batch.format,
+        own_times=batch.times_ns is not None,
+        beside=beside,
+        severities=batch.severities,
     )
 
 
 def opened(entries: Entries) -> Logs:
-    """The batch as it was; bytes that were not UTF-8 stay replaced. Raises ValueError for anything else."""
+    """The batch as it was; bytes that were not UTF-8 stay replaced, and metadata as Loki takes it.
+
+    Raises ValueError for anything else.
+    """
     try:
         raw = bytes(cramjam.snappy.decompress_raw(varint(entries.entry_bytes) + entries.elements))
     except cramjam.DecompressionError as error:
         raise ValueError(f"entries do not decompress: {error}") from error
-    lines = list(_lines(raw))
-    if len(lines) != entries.count:
-        raise ValueError(f"{len(lines)} entries, expected {entries.count}")
+    found = list(_entries(raw))
+    if len(found) != entries.count:
+        raise ValueError(f"{len(found)} entries, expected {entries.count}")
+    lines = [entry.line for entry in found]
     separator = b"\n" if not any(b"\n" in line for line in lines) else _separator(raw)
     return Logs(
         source=entries.source,
@@ -79,8 +97,19 @@ def opened(entries: Entries) -> Logs:
         count=entries.count,
         separator=separator,
         first_time_ns=entries.first_time_ns,
+        times_ns=array("q", (entry.time_ns for entry in found)) if entries.own_times else None,
+        severities=entries.severities,
+        metadata=dict(_own_metadata(found, entries.severities or bytes(entries.count))) if entries.beside else {},
         origin=entries.origin,
+        format=entries.format,
     )
+
+
+def _own_metadata(found: Sequence[_Entry], severities: bytes) -> Iterator[tuple[int, Labels]]:
+    for index, (entry, severity) in enumerate(zip(found, severities, strict=True)):
+        own = entry.metadata[len(loki.level_pair(severity)) :]
+        if own:
+            yield index, own
 
 
 Sendable = Batch | Entries
@@ -133,7 +162,7 @@ def push_request(batches: Iterable[Logs | Entries], structured_metadata: bool = 
 
 def _elements(batch: Logs | Entries, has_beside: bool, structured_metadata: bool) -> tuple[int, bytes]:
     if isinstance(batch, Entries):
-        if not has_beside:
+        if not has_beside and (structured_metadata or not batch.beside):
             return batch.entry_bytes, batch.elements
         batch = opened(batch)
     return compressed(loki.entries(batch, structured_metadata))
@@ -147,29 +176,53 @@ def _literal(data: bytes) -> bytes:
     return bytes((61 << 2, length & 0xFF, length >> 8)) + data
 
 
-def _lines(raw: bytes) -> Iterator[bytes]:
+class _Entry(Struct, frozen=True):
+    line: bytes
+    time_ns: int
+    metadata: Labels
+
+
+def _entries(raw: bytes) -> Iterator[_Entry]:
     at = 0
     try:
         while at < len(raw):
-            length, at = _length(raw, at)
-            end = at + length
-            length, start = _length(raw, at)
-            yield raw[start : start + length]
-            at = end
-    except IndexError:
+            start, at = _field(raw, at, 0x12)
+            yield _entry(raw, start, at)
+    except (IndexError, UnicodeDecodeError):
         raise ValueError("entries end in the middle of one") from None
 
 
-def _length(raw: bytes, at: int) -> tuple[int, int]:
-    """The length in the field at ``at``, and where its bytes begin."""
-    if raw[at] != 0x12:
+def _entry(raw: bytes, at: int, end: int) -> _Entry:
+    """One entry: its line, its time, and the pairs of its metadata."""
+    line, after_line = _field(raw, at, 0x12)
+    time, at = _field(raw, after_line, 0x0A)
+    nanos, seconds = time + 1, time + 7
+    pairs = []
+    while at < end:
+        pair, at = _field(raw, at, 0x1A)
+        name, after_name = _field(raw, pair, 0x0A)
+        value, _ = _field(raw, after_name, 0x12)
+        pairs.append((raw[name:after_name].decode(), raw[value:at].decode()))
+    time_ns = _varint(raw, seconds)[0] * NANOSECONDS + _varint(raw, nanos)[0]
+    return _Entry(raw[line:after_line], time_ns, tuple(pairs))
+
+
+def _field(raw: bytes, at: int, tag: int) -> tuple[int, int]:
+    """Where the value of the field at ``at`` begins and ends."""
+    if raw[at] != tag:
         raise ValueError(f"field {raw[at]:#x} is not an entry's")
+    length, start = _varint(raw, at + 1)
+    return start, start + length
+
+
+def _varint(raw: bytes, at: int) -> tuple[int, int]:
+    """The number at ``at``, and where its bytes end."""
     shift = value = 0
     while True:
-        at += 1
         value |= (raw[at] & 0x7F) << shift
-        if raw[at] < 0x80:
-            return value, at + 1
+        at += 1
+        if raw[at - 1] < 0x80:
+            return value, at
         shift += 7
 
 

@@ -9,8 +9,8 @@ Fields of a protobuf message may come in any order and varints may be padded. So
 the nanoseconds (five bytes) before the seconds (five bytes): the low piece (14 bits of the nanoseconds) comes from a
 table, and the tail is the same for all records of one window, the up to 16,384 nanoseconds that share their high bits
 and their second. Records are a nanosecond apart, so a whole window costs a few slice assignments done by C, and a
-record costs no Python of its own. Records that bring their own times, severities or metadata take a slower road,
-column by column.
+record costs no Python of its own. Records that bring their own times, severities or metadata are put together column
+by column (agent/wire/lokitimes.py has the times).
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from __future__ import annotations
 import functools
 import re
 from itertools import repeat
-from operator import and_, floordiv, mod, rshift
+from operator import add, getitem
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from agent.wire.lokilabels import Stream, cut, label_name, stream_of
+from agent.wire.lokitimes import NANOSECONDS, TIMESTAMP, TIMESTAMP_BYTES, timestamps
 from agent.wire.protobuf import field, padded_varint, varint
 from agent.wire.records import pieces
 from agent.wire.severity import level_of
@@ -31,13 +32,10 @@ if TYPE_CHECKING:
 
     from agent.batch import Labels, Logs
 
-NANOSECONDS: Final = 1_000_000_000
 WINDOW_NS: Final = 1 << 14
-TIMESTAMP: Final = b"\x0a\x0c\x10"
-"""The tag of an entry's time, its length (12), and the tag of ``nanos`` in it."""
-TIMESTAMP_BYTES: Final = 14
 CACHED_HEADS: Final = 4096
 BULK_RECORDS: Final = 1024
+FEW_SUFFIX_SIZES: Final = 4
 METADATA_VALUE_BYTES: Final = 16384
 """A metadata value is cut here; Loki takes 64 KiB of metadata an entry."""
 
@@ -117,14 +115,6 @@ def _low_pieces(first: int, last: int, bulk: bool) -> list[bytes]:
     return _every_low_piece()[first:last] if bulk else _low_pieces_of(_low_table(), 5 * first, 5 * last)
 
 
-@functools.cache
-def _middle_and_top_pieces() -> tuple[list[bytes], list[bytes]]:
-    """``n2`` by its seven bits, and ``n3 n4`` by the nine or fewer that remain of the nanoseconds."""
-    middle = [bytes((0x80 | i,)) for i in range(128)]
-    top = [bytes((0x80 | i & 0x7F, i >> 7)) for i in range((NANOSECONDS >> 21) + 1)]
-    return middle, top
-
-
 def by_stream(batches: Iterable[L], structured_metadata: bool = True) -> dict[Stream, list[L]]:
     """The batches by the stream they go to, streams in order of their first batch, empty batches left out."""
     streams: dict[Stream, list[L]] = {}
@@ -141,12 +131,7 @@ def entries(batch: Logs, structured_metadata: bool = True) -> Iterator[bytes]:
     if plain:
         yield from plain_entries(batch, suffix)
         return
-    first = 0
-    for lines in pieces(batch):
-        last = first + len(lines)
-        suffixes = _suffixes(batch, first, last, suffix) if structured_metadata else [b""] * len(lines)
-        yield _at_own_times(lines, _times(batch, first, last), suffixes)
-        first = last
+    yield from own_entries(batch, suffix, structured_metadata)
 
 
 def plain_entries(batch: Logs, suffix: bytes = b"") -> Iterator[bytes]:
@@ -155,6 +140,16 @@ def plain_entries(batch: Logs, suffix: bytes = b"") -> Iterator[bytes]:
     for lines in pieces(batch):
         yield from _at_rising_times(lines, batch.first_time_ns + first, suffix, batch.count >= BULK_RECORDS)
         first += len(lines)
+
+
+def own_entries(batch: Logs, suffix: bytes = b"", structured_metadata: bool = True) -> Iterator[bytes]:
+    """Entries with times and metadata of their own; ``suffix`` is the metadata that all of them have as well."""
+    first = 0
+    for lines in pieces(batch):
+        last = first + len(lines)
+        suffixes = _suffixes(batch, first, last, suffix) if structured_metadata else [b""] * len(lines)
+        yield _at_own_times(lines, _times(batch, first, last), suffixes)
+        first = last
 
 
 def _at_rising_times(lines: Sequence[bytes], time_ns: int, suffix: bytes, bulk: bool) -> Iterator[bytes]:
@@ -176,17 +171,21 @@ def _at_rising_times(lines: Sequence[bytes], time_ns: int, suffix: bytes, bulk: 
 
 def _at_own_times(lines: Sequence[bytes], times_ns: Sequence[int], suffixes: Sequence[bytes]) -> bytes:
     """Entries each with its time and its metadata, the columns made one after the other."""
-    middle, top = _middle_and_top_pieces()
-    nanos = list(map(mod, times_ns, repeat(NANOSECONDS)))
-    out = [b""] * (7 * len(lines))
-    out[0::7] = map(_HEADS.__getitem__, zip(map(len, lines), map(len, suffixes), strict=True))
-    out[1::7] = lines
-    out[2::7] = map(_every_low_piece().__getitem__, map(and_, nanos, repeat(WINDOW_NS - 1)))
-    out[3::7] = map(middle.__getitem__, map(and_, map(rshift, nanos, repeat(14)), repeat(0x7F)))
-    out[4::7] = map(top.__getitem__, map(rshift, nanos, repeat(21)))
-    out[5::7] = map(_SECONDS.__getitem__, map(floordiv, times_ns, repeat(NANOSECONDS)))
-    out[6::7] = suffixes
+    out = [b""] * (4 * len(lines))
+    out[0::4] = _heads_of(lines, suffixes)
+    out[1::4] = lines
+    out[2::4] = timestamps(times_ns)
+    out[3::4] = suffixes
     return b"".join(out)
+
+
+def _heads_of(lines: Sequence[bytes], suffixes: Sequence[bytes]) -> Iterable[bytes]:
+    """The heads of entries with suffixes of any lengths; there are few lengths where they tell levels alone."""
+    sizes = set(map(len, suffixes))
+    if len(sizes) > FEW_SUFFIX_SIZES:
+        return map(_HEADS.__getitem__, zip(map(len, lines), map(len, suffixes), strict=True))
+    tables = {size: _line_heads(size) for size in sizes}
+    return map(getitem, map(tables.__getitem__, map(len, suffixes)), map(len, lines))
 
 
 def times_of(batch: Logs) -> Sequence[int]:
@@ -199,7 +198,7 @@ def metadata_of(batch: Logs) -> dict[int, Labels]:
     beside = stream_of(batch.labels, batch.source).beside
     levels = batch.severities or bytes(batch.count)
     return {
-        index: (*beside, *_level_pair(levels[index]), *((label_name(n), cut(v, METADATA_VALUE_BYTES)) for n, v in own))
+        index: (*beside, *level_pair(levels[index]), *((label_name(n), cut(v, METADATA_VALUE_BYTES)) for n, v in own))
         for index, own in batch.metadata.items()
     }
 
@@ -218,19 +217,21 @@ def _suffixes(batch: Logs, first: int, last: int, suffix: bytes) -> list[bytes]:
         numbers = batch.severities[first:last]
         levels = {number: suffix + _level_metadata(number) for number in set(numbers)}
         suffixes = list(map(levels.__getitem__, numbers))
-    for index, pairs in batch.metadata.items():
-        if first <= index < last:
-            suffixes[index - first] += _metadata(pairs)
+    if batch.metadata:
+        own = list(map(batch.metadata.get, range(first, last), repeat(())))
+        encoded = {pairs: _metadata(pairs) for pairs in set(own)}
+        suffixes = list(map(add, suffixes, map(encoded.__getitem__, own)))
     return suffixes
 
 
 @functools.cache
 def _level_metadata(severity: int) -> bytes:
-    return _metadata(_level_pair(severity))
+    return _metadata(level_pair(severity))
 
 
 @functools.cache
-def _level_pair(severity: int) -> Labels:
+def level_pair(severity: int) -> Labels:
+    """What is sent beside a record of that severity."""
     name = level_of(severity)
     return (("level", name),) if name else ()
 
@@ -277,10 +278,9 @@ def _objects(batch: Logs, first: int, last: int, stream: Stream) -> list[dict[st
     """The metadata of each of the records [first, last), as objects; those alike share one."""
     beside = dict(stream.beside)
     numbers = batch.severities[first:last] if batch.severities else bytes(last - first)
-    levels = {number: beside | dict(_level_pair(number)) for number in set(numbers)}
+    levels = {number: beside | dict(level_pair(number)) for number in set(numbers)}
     objects = list(map(levels.__getitem__, numbers))
-    for index, pairs in batch.metadata.items():
-        if first <= index < last:
-            own = {label_name(name): cut(value, METADATA_VALUE_BYTES) for name, value in pairs}
-            objects[index - first] = objects[index - first] | own
+    for place, index in enumerate(range(first, last) if batch.metadata else ()):
+        own = {label_name(name): cut(value, METADATA_VALUE_BYTES) for name, value in batch.metadata.get(index, ())}
+        objects[place] = objects[place] | own
     return objects

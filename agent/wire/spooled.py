@@ -6,7 +6,7 @@
     │         │                │            │                  │ or entries as Loki takes them │
     └─────────┴────────────────┴────────────┴──────────────────┴───────────────────────────────┘
 
-    body of logs       records, each with its separator · times i64 × count · severities u8 × count
+    body of logs       records, each with its separator · times i64 × count · severities u8 × count · metadata
     body of metrics    series, a line feed between them · values f64 × count · families, MessagePack
 
 The LZ4 block starts with its uncompressed length (u32 LE), as LZ4's own tools write it. A header whose
@@ -55,20 +55,23 @@ class Header(msgspec.Struct, array_like=True, frozen=True):
     entry_bytes: int = 0
     families_bytes: int = 0
     format: str = ""
+    has_beside: bool = False
+    packed_severities: bytes = b""
+    metadata_bytes: int = 0
 
 
 Families: TypeAlias = tuple[tuple[str, str, str], ...]
+Beside: TypeAlias = dict[int, Labels]
 
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(Header)
 _FAMILIES = msgspec.msgpack.Decoder(Families)
+_METADATA = msgspec.msgpack.Decoder(Beside)
 
 
 def to_keep(batch: Batch, as_entries: bool) -> Sendable:
-    """The form in which a batch is kept: as entries where that is wanted and its records have no more than lines."""
-    if as_entries and isinstance(batch, Logs):
-        return entries_of(batch) or batch
-    return batch
+    """The form in which a batch is kept: logs as entries where that is wanted."""
+    return entries_of(batch) if as_entries and isinstance(batch, Logs) else batch
 
 
 def encode(batch: Sendable, route: int, row_id: int = 0) -> bytes:
@@ -104,23 +107,18 @@ def decode_to_send(payload: bytes, row_id: int = 0) -> Sendable:
     header, start = _open(payload, row_id)
     origin = None if header.origin is None else Origin(*header.origin)
     if header.entry_bytes:
-        return Entries(
-            header.source,
-            header.labels,
-            header.count,
-            header.block_bytes,
-            header.entry_bytes,
-            header.first_time_ns,
-            payload[start:],
-            origin,
-        )
-    try:
-        body = bytes(cramjam.lz4.decompress_block(memoryview(payload)[start:]))
-    except (cramjam.DecompressionError, MemoryError, OverflowError) as error:
-        raise ValueError(f"body does not decompress: {error}") from error
+        return _to_entries(header, payload[start:], origin)
+    body = _unpacked(memoryview(payload)[start:])
     if header.signal == "logs":
         return _to_logs(header, body, origin)
     return _to_metrics(header, body, origin)
+
+
+def _unpacked(packed: bytes | memoryview) -> bytes:
+    try:
+        return bytes(cramjam.lz4.decompress_block(packed))
+    except (cramjam.DecompressionError, MemoryError, OverflowError) as error:
+        raise ValueError(f"body does not decompress: {error}") from error
 
 
 def _open(payload: bytes, row_id: int) -> tuple[Header, int]:
@@ -136,10 +134,10 @@ def _open(payload: bytes, row_id: int) -> tuple[Header, int]:
 
 
 def _logs(batch: Logs, route: int) -> tuple[Header, bytes]:
-    body = batch.block
-    if batch.times_ns is not None or batch.severities is not None:
-        times = b"" if batch.times_ns is None else batch.times_ns.tobytes()
-        body = b"".join((body, times, batch.severities or b""))
+    times = b"" if batch.times_ns is None else batch.times_ns.tobytes()
+    metadata = _ENCODER.encode(batch.metadata) if batch.metadata else b""
+    columns = times, batch.severities or b"", metadata
+    body = b"".join((batch.block, *columns)) if any(columns) else batch.block
     return Header(
         "logs",
         route,
@@ -152,8 +150,8 @@ def _logs(batch: Logs, route: int) -> tuple[Header, bytes]:
         len(batch.block),
         batch.times_ns is not None,
         batch.severities is not None,
-        tuple(batch.metadata.items()),
         format=batch.format,
+        metadata_bytes=len(metadata),
     ), body
 
 
@@ -167,7 +165,12 @@ def _entries_header(entries: Entries, route: int) -> Header:
         entries.first_time_ns,
         _placed(entries.origin),
         block_bytes=entries.size_bytes,
+        has_times=entries.own_times,
+        has_severities=entries.severities is not None,
         entry_bytes=entries.entry_bytes,
+        format=entries.format,
+        has_beside=entries.beside,
+        packed_severities=bytes(cramjam.lz4.compress_block(entries.severities)) if entries.severities else b"",
     )
 
 
@@ -191,12 +194,30 @@ def _placed(origin: Origin | None) -> tuple[str, int, int] | None:
     return None if origin is None else (origin.key, origin.start, origin.end)
 
 
+def _to_entries(header: Header, elements: bytes, origin: Origin | None) -> Entries:
+    return Entries(
+        header.source,
+        header.labels,
+        header.count,
+        header.block_bytes,
+        header.entry_bytes,
+        header.first_time_ns,
+        elements,
+        origin,
+        header.format,
+        own_times=header.has_times,
+        beside=header.has_beside,
+        severities=_unpacked(header.packed_severities) if header.has_severities else None,
+    )
+
+
 def _to_logs(header: Header, body: bytes, origin: Origin | None) -> Logs:
     at = header.block_bytes
     times: array[int] | None = None
     if header.has_times:
         times = array("q", body[at : at + 8 * header.count])
         at += 8 * header.count
+    end = len(body) - header.metadata_bytes
     return Logs(
         source=header.source,
         labels=header.labels,
@@ -205,8 +226,8 @@ def _to_logs(header: Header, body: bytes, origin: Origin | None) -> Logs:
         separator=header.separator,
         first_time_ns=header.first_time_ns,
         times_ns=times,
-        severities=body[at:] if header.has_severities else None,
-        metadata=dict(header.metadata),
+        severities=body[at:end] if header.has_severities else None,
+        metadata=_METADATA.decode(body[end:]) if header.metadata_bytes else dict(header.metadata),
         origin=origin,
         format=header.format,
     )
