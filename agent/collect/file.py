@@ -24,7 +24,7 @@ from agent.collect.file_rotation import SpoolGuard
 from agent.collect.file_scan import Scan
 from agent.collect.file_tail import Piece, Tail
 from agent.collect.file_turns import Turns
-from agent.collect.file_watch import Watch, open_watch
+from agent.collect.file_watch import Watch, next_step, open_watch
 from agent.wire.lines import NEWLINE
 from agent.worker import Worker
 
@@ -87,6 +87,7 @@ class FileSource:
             "files": len(tails),
             "files_open": len(self._followed.open_files),
             "files_left_out": self._followed.files_left_out,
+            "files_left_alone": self._followed.files_left_alone,
             "files_unreadable": self._faults.shown(),
             "behind_bytes": sum(tail.unread_bytes for tail in tails),
             "directories": len(self._followed.directories),
@@ -145,11 +146,11 @@ class FileSource:
 
     def _say_watch(self) -> None:
         missing = self._watch.missing if self._watch is not None else None
-        fault = missing.strerror or "" if missing is not None else ""
-        if fault and fault != self._watch_fault:
+        fault = "" if missing is None else f"{missing.strerror or type(missing).__name__}; {next_step(missing)}"
+        if missing is not None and fault != self._watch_fault:
             log.warning(
-                "cannot watch every directory: %s; raise fs.inotify.max_user_watches. Until then all files are "
-                "looked at every %g s",
+                "cannot watch %s: %s. Until then all files are looked at every %g s",
+                printable(missing.filename or "every directory"),
                 fault,
                 self._options.poll_seconds,
                 extra={"context": {"source": self._context.name}},
@@ -201,8 +202,9 @@ async def open_file(options: FileOptions, context: Context) -> AsyncIterator[Fil
         watch = open_watch()
     except OSError as error:
         log.warning(
-            "no inotify: %s; looking at all files every %g s (fs.inotify.max_user_instances bounds it)",
+            "no inotify: %s; %s. All files are looked at every %g s",
             error.strerror,
+            next_step(error),
             options.poll_seconds,
             extra={"context": {"source": context.name}},
         )

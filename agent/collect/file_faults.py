@@ -39,6 +39,7 @@ class Faults:
         self._now: dict[str, str] = {}
         self._refused = False
         self._left_out: dict[str, int] = {}
+        self._left_alone = 0
 
     def unreadable(self, path: str, error: OSError) -> None:
         """Warns when it is new, or not the same as before."""
@@ -82,6 +83,13 @@ class Faults:
             self._meter.add(LOST, number - before, (self._source, option))
         if number and not before:
             log.warning("%d are left out beyond %s = %d; raise it", number, option, most, extra=self._context())
+
+    def left_alone(self, max_age_seconds: float | None, number: int) -> None:
+        """Says how many files were too old to be read when they were found, when there are more of them."""
+        if number > self._left_alone:
+            message = "%d files not modified for max_age_seconds = %g are left alone; what is added to them is read"
+            log.info(message, number, max_age_seconds, extra=self._context())
+        self._left_alone = number
 
     def overflowed(self) -> None:
         """Counts events the kernel dropped; a look at all files makes up for them."""

@@ -41,7 +41,7 @@ class Followed:
         self.directories: set[str] = set()
         self.names = Names()
         self.rescan = False
-        self.files_left_out = 0
+        self.files_left_out = self.files_left_alone = 0
         self.guard = guard
         self.faults = faults
         self.open_files = OpenFiles(options.max_open_files)

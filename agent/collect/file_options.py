@@ -37,6 +37,13 @@ class FileOptions(SourceOptions, frozen=True, forbid_unknown_fields=True, kw_onl
             "files that appear later are read from their beginning."
         ),
     ] = "end"
+    max_age_seconds: Annotated[
+        Annotated[float, Meta(gt=0)] | None,
+        Meta(
+            description="Files not modified for longer are left alone when they are first found; what is added to one "
+            "later is read. Left out: no file is too old."
+        ),
+    ] = None
     max_line_bytes: Annotated[
         int, Meta(ge=1024, le=8 << 20, description="A longer line is cut there, marked and counted.")
     ] = 1 << 20

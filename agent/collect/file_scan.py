@@ -14,6 +14,7 @@ from agent.collect.file_cursor import Cursor
 from agent.collect.file_discovery import Discovery, Found
 from agent.collect.file_follow import Followed
 from agent.collect.file_identity import Inode, born_ns_of_key, inode_of, key_at
+from agent.collect.file_old import Old
 from agent.collect.file_options import FileOptions
 from agent.collect.file_relatives import Relatives
 from agent.collect.file_rotation import Names, lies_at
@@ -35,6 +36,7 @@ class Scan:
         self._first_start = first_start
         self._first = True
         self._unsearched = {key for _, key, _ in followed.absent}
+        self._old = Old(options.max_age_seconds)
         self._relatives = Relatives(followed, options.max_files)
         self._new: dict[Tail, None] = {}
         self._failures: dict[str, OSError] = {}
@@ -69,6 +71,8 @@ class Scan:
         self._relatives.learn(self._new)
         self._forget(now)
         followed.directories.update(os.path.dirname(path) for path in followed.by_name)
+        followed.files_left_alone = len(self._old)
+        followed.faults.left_alone(self._options.max_age_seconds, len(self._old))
         followed.faults.left_out("max_files", self._options.max_files, followed.files_left_out)
         followed.faults.left_out("max_directories", self._options.max_directories, found.directories_left_out)
         followed.faults.listing(self._failures, (tail.shown for tail in followed.tails.values() if tail.error))
@@ -128,6 +132,7 @@ class Scan:
         """Takes in files that were not followed: as they were left, or from the beginning, or from the end."""
         followed = self._followed
         followed.files_left_out = 0
+        aged = self._old.set_aside(present, followed.absent, now)
         self._make_room(len(present), now)
         for inode, (path, status) in present.items():
             if followed.guard.refuses(followed.names.real(path), inode):
@@ -135,7 +140,7 @@ class Scan:
             elif len(followed.tails) >= self._options.max_files:
                 followed.files_left_out += 1
             else:
-                self._take_in(inode, path, status, now)
+                self._take_in(inode, path, status, now, aged.get(inode))
 
     def _make_room(self, wanted: int, now: Time) -> None:
         """Rotated files that were let go give way to new ones; their positions are kept."""
@@ -146,7 +151,8 @@ class Scan:
                 followed.vanish(tail, now, for_good=False)
                 lacking -= 1
 
-    def _take_in(self, inode: Inode, path: str, status: os.stat_result, now: Time) -> None:
+    def _take_in(self, inode: Inode, path: str, status: os.stat_result, now: Time, aged: int | None) -> None:
+        """``aged`` is the size at which it was left alone before."""
         followed = self._followed
         try:
             key = key_at(path, inode)
@@ -159,22 +165,24 @@ class Scan:
         if cursor is not None:
             followed.follow(Tail.resumed(inode, key, path, cursor), status, now)
             return
-        tail = Tail(inode, key, path, path, fresh=not self._first)
+        tail = Tail(inode, key, path, path, fresh=not self._first and aged is None)
         self._new[tail] = None
         followed.follow(tail, status, now)
         if self._first and self._first_start and self._options.start_at == "end":
-            self._start_at_end(tail, status)
+            self._start_at_end(tail, status.st_size)
+        elif aged is not None and aged <= status.st_size:
+            self._start_at_end(tail, aged)
         followed.pending[key] = tail.cursor().encode()  # from now on it is missed if it is gone before it was read
 
-    def _start_at_end(self, tail: Tail, status: os.stat_result) -> None:
-        """From its last unfinished line on; where it cannot be read yet, from its present size on."""
-        tail.offset = status.st_size
+    def _start_at_end(self, tail: Tail, size: int) -> None:
+        """From the last line on that was unfinished at ``size``; where it cannot be read yet, from ``size`` on."""
+        tail.offset = size
         try:
             self._followed.open_files.use(tail)
-            back = min(status.st_size, _LAST_LINE_BYTES)
-            data = os.pread(tail.fd, back, status.st_size - back)
+            back = min(size, _LAST_LINE_BYTES)
+            data = os.pread(tail.fd, back, size - back)
             whole = line_start(data)
-            tail.start_at(status.st_size - back + whole if whole else status.st_size)
+            tail.start_at(size - back + whole if whole else size)
         except OSError as error:
             self._followed.fault(tail, error)
 

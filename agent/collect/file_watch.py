@@ -33,6 +33,14 @@ WATCHED = (
     IN_MODIFY | IN_ATTRIB | IN_MOVED_FROM | IN_MOVED_TO | IN_CREATE | IN_DELETE | IN_DELETE_SELF | IN_MOVE_SELF
 ) | IN_ONLYDIR
 OF_THE_DIRECTORY = IN_DELETE_SELF | IN_MOVE_SELF | IN_UNMOUNT | IN_IGNORED
+NEXT_STEPS = {
+    errno.ENOSPC: "raise fs.inotify.max_user_watches",
+    errno.EMFILE: "raise fs.inotify.max_user_instances",
+    errno.EACCES: "give the agent's user the right to list it, or name what lies in it in exclude",
+    errno.EPERM: "give the agent's user the right to list it, or name what lies in it in exclude",
+    errno.ENOMEM: "the kernel has no memory for it",
+    errno.ENOSYS: "this kernel has no inotify",
+}
 _EVENT = struct.Struct("=iIII")  # struct inotify_event: wd, mask, cookie, len; then the name, padded with NUL
 _READ_BYTES = 64 << 10
 _MOST_READS = 16
@@ -152,6 +160,11 @@ class Watch:
                 self._by_path.pop(path, None)
         if not mask & IN_MOVE_SELF:
             self._by_number.pop(number, None)
+
+
+def next_step(error: OSError) -> str:
+    """What a person can do about a watch that was refused."""
+    return NEXT_STEPS.get(error.errno or 0, "it is tried again at every look")
 
 
 def _settle(ready: asyncio.Future[None]) -> None:

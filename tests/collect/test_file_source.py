@@ -140,6 +140,7 @@ def test_status_says_how_far_behind_it_is(reader: Reader) -> None:
         "files": 1,
         "files_open": 1,
         "files_left_out": 0,
+        "files_left_alone": 0,
         "files_unreadable": [],
         "behind_bytes": 4,
         "directories": 1,
@@ -255,6 +256,35 @@ def test_without_room_for_watches_it_polls_and_says_so(
     assert reader.source.status()["watching"] == "polling"
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "fs.inotify.max_user_watches" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("code", "step"),
+    [
+        (errno.ENOSPC, "raise fs.inotify.max_user_watches"),
+        (errno.EACCES, "give the agent's user the right to list it"),
+        (errno.EIO, "it is tried again at every look"),
+    ],
+)
+def test_a_watch_that_is_refused_says_what_to_do_about_that_very_refusal(
+    reader: Reader,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    code: int,
+    step: str,
+) -> None:
+    from agent.collect.file_watch import Watch
+
+    def refuse(self: Watch, directories: set[str]) -> bool:
+        self.missing = OSError(code, os.strerror(code), "/var/log/closed")
+        return False
+
+    monkeypatch.setattr(Watch, "cover", refuse)
+    reader.start(watch=True)
+    reader.read(5)
+    assert len(caplog.records) == 1
+    assert f"cannot watch /var/log/closed: {os.strerror(code)}; {step}" in caplog.text
+    assert ("max_user_watches" in caplog.text) is (code == errno.ENOSPC)
 
 
 def test_it_is_in_the_catalogue() -> None:
