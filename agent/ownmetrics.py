@@ -36,6 +36,15 @@ TABLE: Mapping[str, Declared] = {
         "counter", ("source", "reason"), "What never reached the agent: bytes of files, datagrams, events."
     ),
     "telemetry_agent_lines_cut_total": Declared("counter", ("source",), "Lines longer than max_line_bytes, cut there."),
+    "telemetry_agent_unparsed_total": Declared(
+        "counter", ("source", "format"), "Records that are not of the format they were to be parsed as; they go on."
+    ),
+    "telemetry_agent_characters_replaced_total": Declared(
+        "counter", ("source",), "Characters that were not of the encoding of their file, replaced by U+FFFD."
+    ),
+    "telemetry_agent_nul_bytes_total": Declared(
+        "counter", ("source",), "NUL bytes of files that were left out, holes included."
+    ),
     "telemetry_agent_files_open": Declared("gauge", ("source",), "Files a source follows now."),
     "telemetry_agent_files_unreadable": Declared("gauge", ("source",), "Files and directories a source cannot read."),
     "telemetry_agent_collector_success": Declared(
@@ -67,6 +76,19 @@ TABLE: Mapping[str, Declared] = {
         "gauge", ("processor",), "Series more than max_series, which end without a marker."
     ),
     "telemetry_agent_staleness_markers_total": Declared("counter", ("processor",), "Series ended with a marker."),
+    "telemetry_agent_process_overflow_total": Declared(
+        "counter", ("processor",), "Records whose key, series or label value came on top of a bound of the processor."
+    ),
+    "telemetry_agent_process_unread_values_total": Declared(
+        "counter", ("processor",), "Records left out of a metric because its value was missing or no number."
+    ),
+    "telemetry_agent_process_limited_keys": Declared(
+        "gauge", ("processor",), "Keys of which records are dropped because they come faster than they may."
+    ),
+    "telemetry_agent_process_truncated_total": Declared("counter", ("processor",), "Records that were cut."),
+    "telemetry_agent_process_truncated_bytes_total": Declared(
+        "counter", ("processor",), "Bytes that were cut off records."
+    ),
     # hold
     "telemetry_agent_spool_commits_total": Declared("counter", (), "Transactions the spool committed."),
     "telemetry_agent_spool_commit_errors_total": Declared(

@@ -12,8 +12,21 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from agent.wire.format import Format
 
-FORMATS: Final[dict[str, str]] = {}
-"""Formats by name: the module whose ``FORMAT`` fulfils agent.wire.format.Format."""
+FORMATS: Final[dict[str, str]] = {
+    "docker": "agent.wire.formats.docker",
+    "json": "agent.wire.formats.json",
+    "cri": "agent.wire.formats.cri",
+    "syslog": "agent.wire.formats.syslog",
+    "nginx": "agent.wire.formats.nginx",
+    "apache": "agent.wire.formats.apache",
+    "postgres": "agent.wire.formats.postgres",
+    "go": "agent.wire.formats.go",
+    "java": "agent.wire.formats.java",
+    "python": "agent.wire.formats.python",
+    "logfmt": "agent.wire.formats.logfmt",
+}
+"""Formats by name: the module whose ``FORMAT`` fulfils agent.wire.format.Format. Of two that a file might be in, the
+one that stands first here is taken."""
 
 PATTERN: Final = "regex:"
 """What stands before the expression in the name of a format that the operator wrote as one."""

@@ -1,0 +1,182 @@
+"""This file joins lines to records, a block at a time: it turns the newlines between records into another byte.
+
+    2026-11-20 … ERROR no\n\tat a.b(C)\n\tat d\n2026-11-20 … INFO yes\n      lines
+    2026-11-20 … ERROR no\n\tat a.b(C)\n\tat d\x1e2026-11-20 … INFO yes\x1e  records
+
+Nothing is added and nothing taken away. The expressions that stand here and in the formats look at the beginning of a
+line only, so that the work is linear in the block. ``re`` holds the interpreter lock, so a block is taken in slices,
+each of which ends where a record does.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice, repeat
+from operator import is_not, or_
+from typing import Final
+
+from msgspec import Struct
+
+from agent.wire.format import Joining
+
+SEARCHED_BYTES: Final = 4096
+SLICE_BYTES: Final = 128 << 10
+LOOK_BACK_BYTES: Final = 4 << 10
+
+GOES_ON: Final = (
+    rb"[\s})\]]"
+    rb"|Caused by: |Suppressed: |Traceback \(most recent call last\)|During handling of the above exception"
+    rb"|The above exception was the direct cause"
+    rb"|(?:[A-Za-z_][\w$]*\.)*[A-Za-z_]\w*(?:Error|Exception|Warning|Interrupt|Exit|Failure|Throwable)(?:[:\s]|$)"
+    rb"|\.\.\. \d+ (?:more|common frames omitted)|--- End of "
+    rb"|goroutine \d+ \[|created by |\[signal |exit status \d"
+    rb"|[\w/$-]++\.[^\s(]*+(?:\(\*[^\s)]*+\)[^\s(]*+)?\([^\n]*+\n\t"
+)
+"""How lines begin that go on the record before: frames and causes of Python, Java, Go, Node, Ruby and .NET."""
+
+
+def beginning_with(pattern: bytes) -> Joining:
+    """Records begin where a line begins with ``pattern``, a regular expression that looks at one line only."""
+    return Joining(re.compile(rb"\n(?=%s)" % pattern))
+
+
+def unless_going_on() -> Joining:
+    """Records begin at every line that does not look as if it went on the one before."""
+    return Joining(re.compile(rb"\n(?=[^\n])(?!%s)" % GOES_ON))
+
+
+class LinePatterns(Struct, frozen=True):
+    """What the operator says of lines: one in which ``begins`` is found begins a record, one with ``ends`` ends it.
+
+    Each is searched in the first ``SEARCHED_BYTES`` of a line and never across lines, so that a slow expression is
+    slow by the line and not by the block.
+    """
+
+    begins: re.Pattern[bytes] | None
+    ends: re.Pattern[bytes] | None
+
+    @classmethod
+    def of(cls, start: str | None, end: str | None) -> LinePatterns:
+        """Raises re.error for what is no expression."""
+        return cls(re.compile(start.encode()) if start else None, re.compile(end.encode()) if end else None)
+
+    def last_start(self, data: bytes, start: int, end: int) -> int:
+        """As the function of that name; ``end`` where the last line ends its record."""
+        after = end
+        while after > start:
+            at = max(start, data.rfind(b"\n", start, after - 1) + 1)
+            if self._found(self.ends, data, at, after):
+                return after
+            if self._found(self.begins, data, at, after):
+                return at
+            after = at
+        return start
+
+    def joined(self, block: bytes, separator: bytes) -> bytes:
+        """The block with ``separator`` where a record ends."""
+        lines: list[bytes] = []
+        begins: list[bool] = []
+        ends: list[bool] = []
+        start = 0
+        while start < len(block):
+            cut = block.find(b"\n", start + SLICE_BYTES)
+            piece = block[start : len(block) if cut < 0 else cut + 1].split(b"\n")
+            start += sum(map(len, piece)) + len(piece) - 1
+            piece.pop()
+            lines += piece
+            begins += self._flags(self.begins, piece)
+            ends += self._flags(self.ends, piece)
+        marks = map(or_, ends, chain(islice(begins, 1, None), (True,)))
+        out = [b""] * (2 * len(lines))
+        out[0::2] = lines
+        out[1::2] = map((b"\n", separator).__getitem__, marks)
+        return b"".join((*out[:-1], separator)) if out else b""
+
+    @staticmethod
+    def _found(pattern: re.Pattern[bytes] | None, data: bytes, start: int, after: int) -> bool:
+        line = data[start : min(after - 1, start + SEARCHED_BYTES)]
+        return pattern is not None and pattern.search(line) is not None
+
+    @staticmethod
+    def _flags(pattern: re.Pattern[bytes] | None, lines: Sequence[bytes]) -> list[bool]:
+        if pattern is None:
+            return [False] * len(lines)
+        found = map(pattern.search, lines, repeat(0), repeat(SEARCHED_BYTES))
+        return list(map(is_not, found, repeat(None)))
+
+
+def last_start(joining: Joining | LinePatterns, data: bytes, start: int, end: int) -> int:
+    """Where the last record of the whole lines ``data[start:end]`` begins; ``start`` where that is the first."""
+    if isinstance(joining, LinePatterns):
+        return joining.last_start(data, start, end)
+    reach = LOOK_BACK_BYTES
+    while True:
+        at = max(start, end - reach)
+        last = deque(joining.starts.finditer(data, at, end), 1)
+        if last:
+            return last[0].end()
+        if at == start:
+            return start
+        reach *= 4
+
+
+def joined(joining: Joining | LinePatterns, block: bytes, max_record_bytes: int) -> tuple[bytes, bytes, int]:
+    """The block with its lines joined to records, what stands behind each record now, and how many there are.
+
+    No record of several lines has more than ``max_record_bytes``; a longer one is divided between two lines. A block
+    in which every line is a record is returned as it is.
+    """
+    separator = absent_from(block)
+    if isinstance(joining, LinePatterns):
+        whole = joining.joined(block, separator)
+    else:
+        pieces = [joining.starts.sub(separator, block[a:b]) for a, b in _slices(joining, block)]
+        whole = separator.join([*pieces, b""])
+    whole = _divided(whole, separator, max_record_bytes)
+    if b"\n" not in whole:
+        return block, b"\n", block.count(b"\n")
+    return whole, separator, whole.count(separator)
+
+
+def absent_from(block: bytes) -> bytes:
+    """Bytes that ``block`` does not hold, to stand between its records."""
+    for candidate in (b"\x1e", b"\x1f", b"\0"):
+        if candidate not in block:
+            return candidate
+    number = 0
+    while (candidate := b"\x1e%x\x1d" % number) in block:
+        number += 1
+    return candidate
+
+
+def _slices(joining: Joining, block: bytes) -> Iterator[tuple[int, int]]:
+    """Parts of the block, each ended by a newline that is left out, after which a record begins or nothing comes."""
+    start, size = 0, len(block)
+    while start < size:
+        found = joining.starts.search(block, start + SLICE_BYTES) if size - start > SLICE_BYTES else None
+        end = found.start() if found else size - 1
+        yield start, end
+        start = end + 1
+
+
+def _divided(whole: bytes, separator: bytes, max_record_bytes: int) -> bytes:
+    """Divides records that are too long; a step for each ``max_record_bytes``, not for each record."""
+    parts: list[bytes] = []
+    at, size = 0, len(whole)
+    start = 0
+    while size - at > max_record_bytes:
+        ended = whole.rfind(separator, at, at + max_record_bytes + len(separator))
+        if ended >= 0:
+            at = ended + len(separator)
+            continue
+        newline = whole.rfind(b"\n", at, at + max_record_bytes)
+        if newline < 0:  # a single line of that length
+            newline = min((n for n in (whole.find(b"\n", at), whole.find(separator, at)) if n >= 0), default=size - 1)
+        if whole.startswith(separator, newline):
+            at = newline + len(separator)
+            continue
+        parts += (whole[start:newline], separator)
+        start = at = newline + 1
+    return b"".join((*parts, whole[start:])) if parts else whole

@@ -1,0 +1,259 @@
+"""This file reads times as logs write them, a column of them at a time.
+
+    iso     2026-11-20T16:40:01.123456Z · 2026-11-20 16:40:01,123 +0100 · 2026/11/20 16:40:01 (Go, nginx) · … CET
+    clf     20/Nov/2026:16:40:01 +0000
+    syslog  Nov 20 16:40:01 · Nov  2 16:40:01.123                            RFC 3164: the year is missing
+    ctime   Fri Nov 20 16:40:01.123456 2026
+    klog    1120 16:40:01.123456                                             the year is missing
+    epoch   1795193601 · 1795193601.123 · 1795193601123 · … µs · … ns
+
+            └── second ──┘└ fraction ┘└ zone or year ┘
+
+Times of one log look alike, and those of one second begin alike: that part is read once a second, and fractions by
+``int`` on a column of slices. Only what does not look like the first of its length is read on its own.
+"""
+
+from __future__ import annotations
+
+import re
+from array import array
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from functools import lru_cache
+from itertools import compress, repeat
+from operator import add, eq, itemgetter, mul
+from typing import Any, Final, Literal
+
+from agent.wire.format import Moment
+
+Layout = Literal["iso", "clf", "syslog", "ctime", "klog", "epoch"]
+Texts = Sequence[bytes] | Sequence[str]
+
+PATTERNS: Final[dict[Layout, bytes]] = {
+    "iso": rb"\d{4}[-/]\d\d[-/]\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z| ?[+-]\d\d(?::?\d\d)?| [A-Z]{3,4}\b)?",
+    "clf": rb"\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}",
+    "syslog": rb"[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d(?:\.\d{1,9})?",
+    "ctime": rb"[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d(?:\.\d{1,9})? \d{4}",
+    "klog": rb"\d{4} \d\d:\d\d:\d\d\.\d{1,9}",
+    "epoch": rb"\d{9,19}(?:\.\d{1,9})?",
+}
+"""Expressions for such times, without groups, for the formats to build theirs of."""
+
+NANOSECONDS: Final = 1_000_000_000
+MOST_AHEAD: Final = timedelta(days=1)
+LONGEST: Final = 64
+_NONE: Final = -9 * NANOSECONDS * NANOSECONDS
+_NONE_BELOW: Final = -8 * NANOSECONDS * NANOSECONDS
+
+_NAMES: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_MONTHS: Final = {name: number for number, name in enumerate(_NAMES, 1)}
+_MINUTES: Final[dict[Layout, re.Pattern[str]]] = {
+    "iso": re.compile(r"(?P<y>\d{4})[-/](?P<m>\d\d)[-/](?P<d>\d\d)[T t](?P<H>\d\d):(?P<M>\d\d):", re.A),
+    "clf": re.compile(r"(?P<d>\d\d)/(?P<b>[A-Z][a-z]{2})/(?P<y>\d{4}):(?P<H>\d\d):(?P<M>\d\d):", re.A),
+    "syslog": re.compile(r"(?P<b>[A-Z][a-z]{2}) (?P<d>[ \d]\d) (?P<H>\d\d):(?P<M>\d\d):", re.A),
+    "ctime": re.compile(r"[A-Z][a-z]{2} (?P<b>[A-Z][a-z]{2}) (?P<d>[ \d]\d) (?P<H>\d\d):(?P<M>\d\d):", re.A),
+    "klog": re.compile(r"(?P<m>\d\d)(?P<d>\d\d) (?P<H>\d\d):(?P<M>\d\d):", re.A),
+}
+"""What stands before the seconds."""
+
+_HEAD: Final[dict[Layout, int]] = {"iso": 19, "clf": 20, "syslog": 15, "ctime": 19, "klog": 13}
+"""How many characters there are to the end of the seconds."""
+
+_REST: Final = re.compile(
+    r"(?:[.,](?P<fraction>\d{1,9})\d*)?(?P<tail> ?(?:[Zz]|[+-]\d\d(?::?\d\d)?|[A-Z]{3,5}| \d{4}|\d{4})?)", re.A
+)
+_OFFSET: Final = re.compile(r"([+-])(\d\d):?(\d\d)?", re.A)
+
+
+def times_of(texts: Texts, layout: Layout, moment: Moment) -> array[int]:
+    """The time of each text in nanoseconds since the epoch; 0 for an empty text and for what is no such time."""
+    lengths = list(map(len, texts))
+    kinds = set(lengths)
+    if len(kinds) == 1:
+        return _alike(texts, kinds.pop(), layout, moment)
+    found: dict[int, int] = {}
+    for length in kinds:
+        chosen = list(map(eq, lengths, repeat(length)))
+        some: Any = list(compress(texts, chosen))
+        found.update(zip(compress(range(len(texts)), chosen), _alike(some, length, layout, moment), strict=True))
+    return array("q", map(found.__getitem__, range(len(texts))))
+
+
+def time_of(text: bytes | str, layout: Layout, moment: Moment) -> int:
+    """The time of one text in nanoseconds since the epoch; 0 for what is no such time."""
+    texts: Any = [text]
+    return times_of(texts, layout, moment)[0]
+
+
+def epochs_of(values: Iterable[int | float]) -> array[int]:
+    """Nanoseconds of numbers that count seconds, milli-, micro- or nanoseconds since the epoch, told by their size."""
+    return array("q", map(epoch_ns, values))
+
+
+def epoch_ns(value: float) -> int:
+    """Nanoseconds of one such number, 0 where it is none that can be."""
+    size = abs(value)
+    if not size < 9e18:  # also what is not a number
+        return 0
+    for bound, factor in ((1e11, NANOSECONDS), (1e14, 1_000_000), (1e17, 1_000)):
+        if size < bound:
+            if isinstance(value, int):
+                return value * factor
+            return round(value * (factor / 1000)) * 1000 if factor > 1000 else round(value * factor)
+    return int(value)
+
+
+def _alike(texts: Texts, length: int, layout: Layout, moment: Moment) -> array[int]:
+    """The times of texts that are equally long."""
+    if not 0 < length <= LONGEST:
+        return array("q", bytes(8 * len(texts)))
+    try:
+        times = _epochs(texts) if layout == "epoch" else _in_columns(texts, length, layout, moment)
+    except ValueError:
+        times = array("q", map(_alone(layout, moment), texts))
+    if min(times, default=0) < _NONE_BELOW:
+        return array("q", (0 if time_ns < _NONE_BELOW else time_ns for time_ns in times))
+    return times
+
+
+def _in_columns(texts: Texts, length: int, layout: Layout, moment: Moment) -> array[int]:
+    """The same; raises ValueError where they do not look alike."""
+    head = _HEAD[layout]
+    rest = _REST.fullmatch(_text(texts[0][head:]))
+    if rest is None:
+        raise ValueError
+    tail = rest["tail"]
+    if tail and len(set(map(itemgetter(slice(length - len(tail), None)), texts))) > 1:
+        raise ValueError
+    seconds = _seconds(layout, tail, moment)
+    starts = map(seconds.__getitem__, map(itemgetter(slice(0, head)), texts))
+    if not rest["fraction"]:
+        return array("q", starts)
+    if not {_text(mark) for mark in set(map(itemgetter(slice(head, head + 1)), texts))} <= {".", ","}:
+        raise ValueError
+    digits = len(rest["fraction"])
+    return array("q", map(add, starts, _fractions(texts, head + 1, digits)))
+
+
+def _fractions(texts: Texts, at: int, digits: int) -> Iterable[int]:
+    """The nanoseconds of so many digits after a point. Raises ValueError where something else is among them."""
+    fractions: Any = list(map(itemgetter(slice(at, at + digits)), texts))
+    if not fractions[0][:0].join(fractions).isdigit():
+        raise ValueError
+    return map(mul, map(int, fractions), repeat(10 ** (9 - digits))) if digits < 9 else map(int, fractions)
+
+
+def _epochs(texts: Texts) -> array[int]:
+    """Numbers of equal length. Raises ValueError where they are not of one kind."""
+    first = _text(texts[0])
+    whole, point, fraction = first.partition(".")
+    factor = {9: NANOSECONDS, 10: NANOSECONDS, 13: 1_000_000, 16: 1_000, 19: 1}.get(len(whole), 0)
+    if not factor or (point and (len(whole) > 10 or not 0 < len(fraction) <= 9)):
+        raise ValueError
+    if not point:
+        return array("q", map(mul, map(int, texts), repeat(factor)))
+    seconds = map(mul, map(int, map(itemgetter(slice(0, len(whole))), texts)), repeat(factor))
+    return array("q", map(add, seconds, _fractions(texts, len(whole) + 1, len(fraction))))
+
+
+def _alone(layout: Layout, moment: Moment) -> Callable[[Any], int]:
+    """Reads one text at a time."""
+    if layout == "epoch":
+        return _epoch_alone
+    head = _HEAD[layout]
+
+    def read(text: bytes | str) -> int:
+        shown = _text(text)
+        rest = _REST.fullmatch(shown[head:])
+        if rest is None:
+            return 0
+        return _seconds(layout, rest["tail"], moment)[shown[:head]] + int((rest["fraction"] or "0").ljust(9, "0"))
+
+    return read
+
+
+def _epoch_alone(text: bytes | str) -> int:
+    try:
+        shown = _text(text)
+        return epoch_ns(int(shown) if shown.lstrip("-").isdecimal() else float(shown))
+    except ValueError:
+        return 0
+
+
+class _Seconds(dict[Any, int]):
+    """Nanoseconds of the second that a text says, by the text."""
+
+    def __init__(self, layout: Layout, zone: tzinfo | None, year: int, now_ns: int) -> None:
+        self.pattern = _MINUTES[layout]
+        self.zone = zone
+        self.year = year
+        self.now = datetime.fromtimestamp(now_ns // NANOSECONDS, UTC)
+        self.minutes: dict[Any, int] = {}
+
+    def __missing__(self, text: Any) -> int:
+        minute, second = text[:-2], _text(text[-2:])
+        start_ns = self.minutes.get(minute)
+        if start_ns is None:
+            start_ns = self.minutes[minute] = self.minute_ns(_text(minute))
+        known = start_ns > _NONE_BELOW and second.isdecimal() and second.isascii() and second < "61"
+        time_ns = self[text] = start_ns + int(second) * NANOSECONDS if known else _NONE
+        return time_ns
+
+    def minute_ns(self, text: str) -> int:
+        """Nanoseconds of the minute that a text says, without its seconds."""
+        found = self.pattern.fullmatch(text)
+        if found is None:
+            return _NONE
+        parts = found.groupdict()
+        month = _MONTHS.get(parts["b"], 0) if "b" in parts else int(parts["m"])
+        rest = (month, int(parts["d"]), int(parts["H"]), int(parts["M"]))
+        when = self.at(int(parts["y"]), *rest) if "y" in parts else self.guessed(*rest)
+        return _NONE if when is None else _epoch_minutes(when) * 60 * NANOSECONDS
+
+    def guessed(self, *rest: int) -> datetime | None:
+        """The last such moment that is not more than a day ahead."""
+        if self.year:
+            return self.at(self.year, *rest)
+        for year in range(self.now.year + 1, self.now.year - 9, -1):
+            when = self.at(year, *rest)
+            if when is not None and when - self.now <= MOST_AHEAD:
+                return when
+        return None
+
+    def at(self, year: int, month: int, day: int, hour: int, minute: int) -> datetime | None:
+        """A moment in the zone. Of the two that an hour set back makes of one text, the one nearer to now."""
+        try:
+            when = datetime(year, month, day, hour, minute, tzinfo=self.zone).astimezone(UTC)
+            again = when
+            if not isinstance(self.zone, timezone):
+                again = datetime(year, month, day, hour, minute, fold=1, tzinfo=self.zone).astimezone(UTC)
+        except (ValueError, OverflowError):
+            return None
+        return min(when, again, key=lambda each: abs(each - self.now)) if again > when else when
+
+
+def _epoch_minutes(when: datetime) -> int:
+    return (when.toordinal() - 719_163) * 1440 + when.hour * 60 + when.minute
+
+
+def _seconds(layout: Layout, tail: str, moment: Moment) -> _Seconds:
+    """A fresh table for times that end in ``tail``: nobody has to bound it, and now is now."""
+    if tail[-4:].isdecimal() and tail[0] == " " and "+" not in tail and "-" not in tail:
+        return _Seconds(layout, moment.zone, int(tail), moment.now_ns)
+    return _Seconds(layout, _zone(tail.strip()) or moment.zone, 0, moment.now_ns)
+
+
+@lru_cache(64)
+def _zone(tail: str) -> tzinfo | None:
+    """The zone that stands behind a time; None for none, and for an abbreviation that several zones share."""
+    if tail in ("Z", "z", "UTC", "GMT", "+00:00", "+0000"):
+        return UTC
+    found = _OFFSET.fullmatch(tail)
+    if found is None:
+        return None
+    ahead = timedelta(hours=int(found[2]), minutes=int(found[3] or 0))
+    return timezone(ahead if found[1] == "+" else -ahead) if ahead < timedelta(hours=24) else None
+
+
+def _text(value: bytes | str) -> str:
+    return value if isinstance(value, str) else value.decode("latin-1")
