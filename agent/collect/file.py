@@ -25,6 +25,7 @@ from agent.collect.file_scan import Scan
 from agent.collect.file_tail import Piece, Tail
 from agent.collect.file_turns import Turns
 from agent.collect.file_watch import Watch, next_step, open_watch
+from agent.wire.encoding import encoding_of
 from agent.wire.lines import NEWLINE
 from agent.worker import Worker
 
@@ -74,7 +75,8 @@ class FileSource:
         return await self._worker.run(self._again, origin)
 
     def _again(self, origin: Origin) -> Logs | None:
-        block = read_again(origin, sorted(self._followed.directories), self._guard)
+        encoding = encoding_of(self._options.encoding)
+        block = read_again(origin, sorted(self._followed.directories), self._guard, encoding)
         if block is None:
             return None
         labels = self._labels(self._followed.path_of(parse_key(origin.key)[0]))

@@ -7,11 +7,15 @@ import logging
 import re
 from collections.abc import Iterable
 
+from agent.collect.file_tail import Piece
 from agent.ownmetrics import Meter
 
 log = logging.getLogger("telemetry_agent.collect")
 
 LOST = "telemetry_agent_source_lost_total"
+LINES_CUT = "telemetry_agent_lines_cut_total"
+REPLACED = "telemetry_agent_characters_replaced_total"
+NUL_BYTES = "telemetry_agent_nul_bytes_total"
 UNREADABLE = "telemetry_agent_files_unreadable"
 NEXT_STEPS = {
     errno.EACCES: "give the agent's user read access, or name it in exclude",
@@ -95,12 +99,16 @@ class Faults:
         """Counts events the kernel dropped; a look at all files makes up for them."""
         self._meter.add(LOST, 1, (self._source, "inotify_overflow"))
 
-    def cut(self, lines: int, amount: int) -> None:
-        """Counts lines that were too long and the bytes of them that were passed over."""
-        if lines:
-            self._meter.add("telemetry_agent_lines_cut_total", lines, (self._source,))
-        if amount:
-            self._meter.add(LOST, amount, (self._source, "cut"))
+    def changed(self, piece: Piece) -> None:
+        """Counts what of a piece is not as it was in the file: lines cut, bytes replaced, NUL bytes left out."""
+        if piece.lines_cut:
+            self._meter.add(LINES_CUT, piece.lines_cut, (self._source,))
+        if piece.cut_bytes:
+            self._meter.add(LOST, piece.cut_bytes, (self._source, "cut"))
+        if piece.replaced:
+            self._meter.add(REPLACED, piece.replaced, (self._source,))
+        if piece.nul_bytes:
+            self._meter.add(NUL_BYTES, piece.nul_bytes, (self._source,))
 
     def shown(self) -> list[str]:
         """The first few, for the status page."""

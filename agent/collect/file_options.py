@@ -10,6 +10,7 @@ from agent.contract import Component
 from agent.options import SourceOptions
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from contextlib import AbstractAsyncContextManager
 
     from agent.collect.file import FileSource
@@ -44,6 +45,14 @@ class FileOptions(SourceOptions, frozen=True, forbid_unknown_fields=True, kw_onl
             "later is read. Left out: no file is too old."
         ),
     ] = None
+    encoding: Annotated[
+        str,
+        Meta(
+            description="How the files are written: any text encoding that Python knows. A file that begins with the "
+            "byte order mark of UTF-8 or UTF-16 is read by it, and what is no such text is replaced by U+FFFD and "
+            "counted."
+        ),
+    ] = "utf-8"
     max_line_bytes: Annotated[
         int, Meta(ge=1024, le=8 << 20, description="A longer line is cut there, marked and counted.")
     ] = 1 << 20
@@ -66,6 +75,15 @@ class FileOptions(SourceOptions, frozen=True, forbid_unknown_fields=True, kw_onl
     )
     max_open_files: Annotated[int, Meta(ge=2, description="Most files kept open; the others are opened to read.")] = 256
     max_directories: Annotated[int, Meta(ge=1, description="Most directories listed and watched.")] = 4096
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """Pairs of key and message for what the types of the single options cannot say."""
+        from agent.wire.encoding import encoding_of
+
+        try:
+            encoding_of(self.encoding)
+        except LookupError as error:
+            yield "encoding", f"{error}; utf-8, utf-16, latin-1 and cp1252 are some that are known"
 
 
 def _open(options: FileOptions, context: Context) -> AbstractAsyncContextManager[FileSource]:

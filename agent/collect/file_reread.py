@@ -18,7 +18,7 @@ from agent.batch import Origin
 from agent.collect.file_identity import PREFIX_BYTES, Fingerprint, inode_of_key, open_regular
 from agent.collect.file_rotation import Names, SpoolGuard, copies
 from agent.collect.file_tail import Piece, Tail
-from agent.wire.lines import ended
+from agent.wire.encoding import UTF8, Encoding
 
 
 def origin_of(tail: Tail, piece: Piece) -> Origin:
@@ -33,8 +33,10 @@ def parse_key(key: str) -> tuple[str, Fingerprint]:
     return file_key, Fingerprint(int(length), digest)
 
 
-def read_again(origin: Origin, directories: Iterable[str], guard: SpoolGuard) -> bytes | None:
-    """The bytes at ``origin`` as they were handed on, from the file or a copy of it, or None."""
+def read_again(
+    origin: Origin, directories: Iterable[str], guard: SpoolGuard, encoding: Encoding = UTF8
+) -> bytes | None:
+    """The lines at ``origin`` as they were handed on, from the file or a copy of it, or None."""
     try:
         file_key, prefix = parse_key(origin.key)
     except ValueError:
@@ -43,8 +45,9 @@ def read_again(origin: Origin, directories: Iterable[str], guard: SpoolGuard) ->
     for fd in _candidates(file_key, origin.end, prefix, tuple(directories), guard):
         with contextlib.suppress(OSError):
             data = os.pread(fd, origin.end - origin.start, origin.start)
-            if len(data) == origin.end - origin.start and prefix.holds(os.pread(fd, PREFIX_BYTES, 0)):
-                return ended(data)
+            head = os.pread(fd, PREFIX_BYTES, 0)
+            if len(data) == origin.end - origin.start and prefix.holds(head):
+                return encoding.of(head).text(data, at_start=not origin.start).block
     return None
 
 

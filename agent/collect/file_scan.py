@@ -19,9 +19,8 @@ from agent.collect.file_options import FileOptions
 from agent.collect.file_relatives import Relatives
 from agent.collect.file_rotation import Names, lies_at
 from agent.collect.file_tail import Tail
-from agent.wire.lines import line_start
+from agent.wire.encoding import encoding_of
 
-_LAST_LINE_BYTES = 64 << 10
 _ABSENT = (FileNotFoundError, NotADirectoryError)
 _Present = dict[Inode, tuple[str, os.stat_result]]
 
@@ -36,6 +35,7 @@ class Scan:
         self._first_start = first_start
         self._first = True
         self._unsearched = {key for _, key, _ in followed.absent}
+        self._encoding = encoding_of(options.encoding)
         self._old = Old(options.max_age_seconds)
         self._relatives = Relatives(followed, options.max_files)
         self._new: dict[Tail, None] = {}
@@ -179,10 +179,7 @@ class Scan:
         tail.offset = size
         try:
             self._followed.open_files.use(tail)
-            back = min(size, _LAST_LINE_BYTES)
-            data = os.pread(tail.fd, back, size - back)
-            whole = line_start(data)
-            tail.start_at(size - back + whole if whole else size)
+            tail.start_at_line(size, self._encoding)
         except OSError as error:
             self._followed.fault(tail, error)
 
@@ -217,10 +214,19 @@ class Scan:
         followed = self._followed
         for path, name, key, status in tuple(self._relatives.unseen()):
             if not self._discovery.excludes(path) and len(followed.tails) < self._options.max_files:
+                self._found_in_copy(name, status.st_size)
                 tail = Tail(inode_of(status), key, name, path)
                 self._new[tail] = None
                 followed.follow(tail, status, now)
                 followed.pending[key] = tail.cursor().encode()
+
+    def _found_in_copy(self, name: str, size: int) -> None:
+        """A file truncated before it was first read has no fingerprint; what it held is taken to be in a younger one
+        of its name that is at least as long, and is not missed."""
+        tail = self._followed.by_name.get(name)
+        if tail is not None and not tail.offset and tail.size < tail.lost_bytes <= size:
+            tail.peak = tail.size
+            self._followed.pending[tail.key] = tail.cursor().encode()
 
     def _put_in_order(self) -> None:
         """Lets files that had one name be read in the order of their birth."""

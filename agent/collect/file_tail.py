@@ -7,16 +7,20 @@ not yet looked at are read; the line is read once more when its end is there.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from agent.collect.file_cursor import Cursor
+from agent.collect.file_hole import ends_in_hole, is_hole, past_hole
 from agent.collect.file_identity import BEFORE_BYTES, NOTHING, PREFIX_BYTES, Fingerprint, Inode
-from agent.wire.lines import NEWLINE, ended, whole_lines
+from agent.wire.encoding import HOLE_BYTES, UTF8, Encoding
+from agent.wire.lines import NEWLINE
 
 SKIP_BYTES = 16 << 20
 """Most bytes of one over-long line passed over in one go."""
 _SKIP_CHUNK_BYTES = 256 << 10
 _GROWN_BYTES = 4096
+LAST_LINE_BYTES = 64 << 10
+"""Where reading begins at the end, an unfinished line up to this long is read whole."""
 
 
 class Rewritten(Exception):
@@ -25,9 +29,10 @@ class Rewritten(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """``count`` lines that were read: ``block`` is [start, end) of the file, with a newline added where it had none.
+    """``count`` lines that were read: ``block`` is [start, end) of the file as UTF-8, each line with its newline.
 
     ``lines_cut`` is 1 where the only line of the piece was too long, ``cut_bytes`` what was passed over so far.
+    ``replaced`` characters were not of the file's encoding, ``nul_bytes`` were left out.
     """
 
     block: bytes
@@ -36,6 +41,8 @@ class Piece:
     end: int
     lines_cut: int = 0
     cut_bytes: int = 0
+    replaced: int = 0
+    nul_bytes: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -47,6 +54,7 @@ class Tail:
     clock, it last grew or was renamed. ``peak`` is the most it was seen to hold since its offset began to count, and
     ``names`` are all that events may call it. ``fresh``: it appeared while the agent ran and may prove to be a copy.
     ``after`` are files that had this one's name before and are read first. ``error`` is why it cannot be read.
+    ``hollow``: what was scanned ends in NUL bytes, which somebody may yet write something in place of.
     """
 
     inode: Inode
@@ -67,6 +75,8 @@ class Tail:
     fresh: bool = False
     after: tuple[Tail, ...] = field(default=(), repr=False)
     error: str = ""
+    encoding: Encoding = UTF8
+    hollow: bool = False
 
     @classmethod
     def resumed(cls, inode: Inode, key: str, where: str | None, cursor: Cursor) -> Tail:
@@ -116,18 +126,23 @@ class Tail:
             self.peak = max(self.peak, self.size)
         if changed:
             self.still_since = now_seconds
+            if self.hollow:
+                self.scanned, self.hollow = 0, False
         self.size, self.mtime_ns = status.st_size, status.st_mtime_ns
         return changed
 
-    def verify(self) -> None:
-        """Raises Rewritten unless the file still begins as it did; then learns more of its beginning."""
+    def verify(self, encoding: Encoding = UTF8) -> None:
+        """Raises Rewritten unless the file still begins as it did; then learns more of its beginning, also whether it
+        is in another Unicode than ``encoding``."""
         if self.size < self.offset:
             raise Rewritten
         head = os.pread(self.fd, PREFIX_BYTES, 0)
         if not self.prefix.holds(head):
             raise Rewritten
-        if len(head) > self.prefix.length:
-            self.prefix = Fingerprint.of(head)
+        written = head.rstrip(b"\0")  # what was made room for is written yet
+        if len(written) > self.prefix.length:
+            self.prefix = Fingerprint.of(written)
+        self.encoding = encoding.of(head)
         self.peak = max(self.peak, self.size)
 
     def read(self, block_bytes: int, max_line_bytes: int) -> Piece | None:
@@ -143,12 +158,14 @@ class Tail:
         data = os.pread(self.fd, back + length, self.offset - back)
         if not self.before.holds(data):
             raise Rewritten
-        end, too_long = whole_lines(data, back, max_line_bytes)
+        if is_hole(data, back):
+            return self._pass_hole()
+        end, too_long = self.encoding.whole_lines(data, back, max_line_bytes)
         if end > back:
             return self._take(data, back, end)
         if too_long:
             return self._cut(data[back : back + max_line_bytes])
-        self.scanned = len(data) - back
+        self.scanned, self.hollow = len(data) - back, ends_in_hole(data)
         return None
 
     def finish(self, max_line_bytes: int) -> Piece | None:
@@ -156,11 +173,13 @@ class Tail:
         if self.skipping:
             return None
         data = os.pread(self.fd, max_line_bytes, self.offset)
-        if not data or NEWLINE in data:
+        if not data or self.encoding.find(data) >= 0:
             return None
+        if is_hole(data, 0):
+            return self._pass_hole(at_rest=True)
         start = self.offset
         self._move(start + len(data))
-        return Piece(ended(data), 1, start, self.offset)
+        return self._piece(data, start)
 
     def restart(self) -> None:
         """From the beginning, as if it were new."""
@@ -168,10 +187,14 @@ class Tail:
         self.prefix = self.before = NOTHING
         self.skipping = False
 
-    def start_at(self, offset: int) -> None:
-        """From ``offset`` on, with fingerprints of what lies before it. Raises OSError."""
-        self.prefix = Fingerprint.of(os.pread(self.fd, PREFIX_BYTES, 0))
-        self._move(offset)
+    def start_at_line(self, size: int, encoding: Encoding) -> None:
+        """From the last line on that was unfinished when the file had ``size`` bytes. Raises OSError."""
+        head = os.pread(self.fd, PREFIX_BYTES, 0)
+        self.prefix, encoding = Fingerprint.of(head.rstrip(b"\0")), encoding.of(head)
+        start = max(0, size - LAST_LINE_BYTES)
+        data = os.pread(self.fd, size - start, start - start % encoding.unit)
+        newline = encoding.rfind(data, 0, len(data))
+        self._move(start + newline + encoding.unit if newline >= 0 else size)
 
     def _reach(self, block_bytes: int, max_line_bytes: int) -> int:
         """How many bytes to read from the offset on; 0 while a growing line has neither ended nor become too long."""
@@ -181,9 +204,9 @@ class Tail:
             return min(block_bytes, self.unread_bytes + _GROWN_BYTES)
         more = os.pread(self.fd, block_bytes, self.offset + self.scanned)
         reach = self.scanned + len(more)
-        if NEWLINE in more or reach > max_line_bytes:
+        if self.encoding.find(more) >= 0 or reach > max_line_bytes:
             return reach
-        self.scanned = reach
+        self.scanned, self.hollow = reach - reach % self.encoding.unit, ends_in_hole(more)
         return 0
 
     def _take(self, data: bytes, back: int, end: int) -> Piece:
@@ -192,22 +215,54 @@ class Tail:
         self.offset = start + len(block)
         self.before = Fingerprint.of(data[max(0, end - BEFORE_BYTES) : end])
         self.scanned = 0
-        return Piece(block, block.count(NEWLINE), start, self.offset)
+        return self._piece(block, start)
 
-    def _cut(self, head: bytes) -> Piece:
-        """The beginning of a line that is too long; its rest is passed over."""
-        start = self.offset
+    def _piece(self, raw: bytes, start: int) -> Piece:
+        text = self.encoding.text(raw, at_start=not start)
+        lines = text.block.count(NEWLINE)
+        return Piece(text.block, lines, start, start + len(raw), replaced=text.replaced, nul_bytes=text.nul_bytes)
+
+    def _cut(self, head: bytes) -> Piece | None:
+        """The beginning of a line that is too long; its rest is passed over. What a hole follows is a line."""
+        start, hole = self.offset, head.find(bytes(HOLE_BYTES))
+        if hole >= 0:
+            return self._end_at_hole(head[: hole + -hole % self.encoding.unit])
+        head = self.encoding.whole_units(head)
         self.offset, self.scanned, self.skipping = start + len(head), 0, True
         cut_bytes = self._skip()
-        return Piece(ended(head), 1, start, start + len(head), lines_cut=1, cut_bytes=cut_bytes)
+        return replace(self._piece(head, start), lines_cut=1, cut_bytes=cut_bytes)
+
+    def _end_at_hole(self, line: bytes) -> Piece | None:
+        """The line before a hole, unless it may still be written on in place of it."""
+        if self._waits_in_hole():
+            return None
+        start = self.offset
+        self._move(start + len(line))
+        return self._piece(line, start)
+
+    def _pass_hole(self, *, at_rest: bool = False) -> Piece | None:
+        """Moves to what was written behind a hole; None where nothing was, and the file is not ``at_rest``."""
+        if not at_rest and self._waits_in_hole():
+            return None
+        start = self.offset
+        end = past_hole(self.fd, start, SKIP_BYTES)
+        self._move(end - (end - start) % self.encoding.unit)
+        return Piece(b"", 0, start, self.offset, nul_bytes=self.offset - start)
+
+    def _waits_in_hole(self) -> bool:
+        """Whether the file ends in NUL bytes: whoever made room there may yet write in it."""
+        end = os.pread(self.fd, HOLE_BYTES, max(self.offset, self.size - HOLE_BYTES))
+        if is_hole(end, 0):
+            self.scanned, self.hollow = self.unread_bytes, True
+        return self.hollow
 
     def _skip(self) -> int:
         """Moves towards the end of the line; returns the bytes passed over, the newline not among them."""
-        skipped, at = 0, self.offset
+        skipped, at, unit = 0, self.offset, self.encoding.unit
         while skipped < SKIP_BYTES:
             data = os.pread(self.fd, _SKIP_CHUNK_BYTES, at)
-            newline = data.find(NEWLINE)
-            at += len(data) if newline < 0 else newline + 1
+            newline = self.encoding.find(data)
+            at += len(data) if newline < 0 else newline + unit
             skipped += len(data) if newline < 0 else newline
             self.skipping = newline < 0
             if not data or newline >= 0:

@@ -13,6 +13,7 @@ from agent.collect.file_open import Reused
 from agent.collect.file_options import FileOptions
 from agent.collect.file_rotation import copies, has_writer, holds_the_rest, same_beginning
 from agent.collect.file_tail import Piece, Rewritten, Tail
+from agent.wire.encoding import encoding_of
 
 _ABSENT = (FileNotFoundError, NotADirectoryError)
 
@@ -24,6 +25,7 @@ class Turns:
         self._options = options
         self._followed = followed
         self._faults = faults
+        self._encoding = encoding_of(options.encoding)
 
     def next(self, now: Time) -> tuple[Tail, Piece] | None:
         """A file and the next piece of it, or None when there is nothing to read anywhere."""
@@ -42,7 +44,7 @@ class Turns:
             waiting = 0
             piece = self._turn(tail, now)
             if piece is not None:
-                self._faults.cut(piece.lines_cut, piece.cut_bytes)
+                self._faults.changed(piece)
                 return tail, piece
         return None
 
@@ -83,7 +85,7 @@ class Turns:
         self._followed.open_files.use(tail)
         status = os.fstat(tail.fd)
         tail.look(status, now.monotonic_seconds)
-        tail.verify()
+        tail.verify(self._encoding)
         if tail.fresh and tail.size:
             if self._may_be_copy(tail, now):
                 return None
@@ -138,7 +140,7 @@ class Turns:
 
     def _copy_of(self, tail: Tail, now: Time) -> Tail | None:
         """The file beside ``tail`` that holds what ``tail`` held, set to go on at its offset."""
-        if not tail.prefix.length or tail.where is None:
+        if not (tail.prefix.length or tail.before.length) or tail.where is None:
             return None
         guard, tails = self._followed.guard, self._followed.tails
         candidates = copies(

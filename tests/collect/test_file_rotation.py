@@ -330,3 +330,20 @@ def test_files_that_were_let_go_give_way_to_new_ones(reader: Reader) -> None:
     assert reader.lost("max_files") == 0
     reader.start(max_files=100)
     assert reader.read(10) == []
+
+
+def test_what_a_copy_holds_of_a_file_truncated_before_it_was_read_is_not_missed(reader: Reader) -> None:
+    reader.write("a.log", b"other\n")
+    path = reader.write("b.log", b"one\n")
+    reader.start()
+    assert reader.step() is not None
+    reader.stop()
+    shutil.copyfile(path, f"{path}.1")
+    os.truncate(path, 0)
+    reader.start()
+    assert reader.read(3) == [b"one"]
+    reader.stop()
+    os.unlink(path)
+    reader.start()
+    assert reader.read(10) == []
+    assert reader.lost("vanished") == 0
