@@ -16,10 +16,12 @@ LIBRARIES = (
     "tomli",
     "cramjam",
     "hyperscan",
-    "agent.http",
+    "h11",
+    "agent.http.client",
+    "agent.http.door",
     "prometheus_client",
 )
-"""In the order in which a start meets them; ``agent.http`` is aiohttp without the certificates it would load."""
+"""In the order in which a start meets them."""
 
 MEASURE = """
 import sys

@@ -30,7 +30,7 @@ GROUPS = (
 )
 """Where control groups with a memory controller are made, version 1 and 2, and the file that tells the charge."""
 
-UNIT = {"MALLOC_ARENA_MAX": "1", "FROZENLIST_NO_EXTENSIONS": "1", "PYTHONNODEBUGRANGES": "1"}
+UNIT = {"MALLOC_ARENA_MAX": "1", "PYTHONNODEBUGRANGES": "1"}
 """What a unit sets in the agent's environment."""
 
 DEFAULT_JOB = """

@@ -47,7 +47,8 @@ CLOCK = re.compile(
 """A format may write a time it is given; it never asks for one."""
 
 AT_HOME: dict[str, tuple[str, ...]] = {
-    "aiohttp": ("agent.http",),
+    "aiohttp": (),
+    "h11": ("agent.http",),
     "sqlite3": ("agent.spool", "agent.cli"),
     "hyperscan": ("agent.process",),
     "prometheus_client": (),

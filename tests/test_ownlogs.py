@@ -153,8 +153,8 @@ def test_the_level_and_the_format_change_while_it_runs(written: Written) -> None
 def test_libraries_are_heard_from_warning_on(written: Written) -> None:
     with logs(written, level="debug"):
         logging.getLogger("asyncio").info("chatter")
-        logging.getLogger("aiohttp.server").warning("trouble")
-    assert [line["component"] for line in written.lines()] == ["aiohttp.server"]
+        logging.getLogger("hyperscan.engine").warning("trouble")
+    assert [line["component"] for line in written.lines()] == ["hyperscan.engine"]
 
 
 def test_leaving_gives_logging_back_as_it_was(written: Written) -> None:

@@ -51,17 +51,17 @@ def test_every_file_the_documents_link_to_exists() -> None:
 
 
 def test_every_dependency_outside_the_design_has_a_note() -> None:
-    expected = {"aiohttp", "psutil", "prometheus-client", "msgspec", "orjson", "cramjam", "tomli", "sdnotify"}
+    expected = {"psutil", "prometheus-client", "msgspec", "orjson", "cramjam", "tomli", "sdnotify"}
     names = {re.split(r"[><=~\[ ]", line)[0] for line in PROJECT["project"]["dependencies"]}
     notes = "\n".join(note.name for note in (ROOT / "docs" / "decisions").glob("*.md"))
     assert {name for name in names - expected if name not in notes} == set()
 
 
-NOT_AT_REST = ("grpc", "opentelemetry", "rich", "google.protobuf", "psutil", "prometheus_client", "aiohttp.web", "xml")
+NOT_AT_REST = ("grpc", "opentelemetry", "rich", "google.protobuf", "psutil", "prometheus_client", "aiohttp", "xml")
 """What an agent at rest has no use for; each would cost memory in every process."""
 
-MOST_FOREIGN_MODULES = 360
-MOST_OWN_LINES = 18_500
+MOST_FOREIGN_MODULES = 230
+MOST_OWN_LINES = 20_000
 """A thousand lines of our own cost 0.14 MB; how many files they stand in costs nothing."""
 
 

@@ -1,7 +1,4 @@
-"""This file finds the proxy for a URL in the environment the agent was given, by the names curl and Go read.
-
-The HTTP client's own way reads the process's environment and ~/.netrc, which nobody configured for this agent.
-"""
+"""This file finds the proxy for a URL in the environment the agent was given, by the names curl and Go read."""
 
 from __future__ import annotations
 
@@ -9,17 +6,15 @@ from base64 import b64encode
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from msgspec import Struct
+from agent.http.client import Via
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-class Proxy(Struct, frozen=True):
+class Proxy(Via, frozen=True):
     """A proxy's URL without its password, the headers that carry it, and the password itself."""
 
-    url: str
-    headers: dict[str, str]
     password: str = ""
 
 

@@ -18,10 +18,11 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
-from agent import __version__, http
+from agent import __version__
 from agent.errors import Hold, Retry
 from agent.export.proxy import Proxy, proxy_of
-from agent.export.transport import Pieces, WorkerResolver
+from agent.http.addresses import Resolver
+from agent.http.client import Client, NotConnectedError, ProxyRefusedError
 from agent.secrets import resolve
 from agent.worker import Worker
 
@@ -87,7 +88,7 @@ class Session:
         self._options = options
         self._ctx = ctx
         self._worker = worker
-        self._client: http.ClientSession | None = None
+        self._client: Client | None = None
         self._headers: dict[str, str] = {}
         self._opening = asyncio.Lock()
 
@@ -122,33 +123,14 @@ class Session:
             await client.close()
 
     async def _exchange(
-        self, client: http.ClientSession, url: str, pieces: list[bytes], headers: Mapping[str, str], proxy: Proxy | None
+        self, client: Client, url: str, pieces: list[bytes], headers: Mapping[str, str], proxy: Proxy | None
     ) -> Answer:
-        # A proxy's password goes with the request itself, or, where there is TLS, with the one for a tunnel.
-        through = proxy.headers if proxy else {}
-        request = client.post(
-            url,
-            data=Pieces(pieces),
-            headers={**self._headers, **headers, **({} if url.startswith("https:") else through)},
-            allow_redirects=False,
-            proxy=proxy.url if proxy else None,
-            proxy_headers=through if proxy else None,
-        )
-        async with request as response:
-            received = bytearray()
-            try:
-                while len(received) < MOST_ANSWER_BYTES and not response.content.at_eof():
-                    received += await response.content.read(MOST_ANSWER_BYTES - len(received))
-            except (http.ClientError, OSError):
-                if response.ok:  # half of a success may leave out what was refused
-                    raise
-            if not response.content.at_eof():
-                response.close()
-            found = {name.lower(): value for name, value in response.headers.items()}
-            body = bytes(received)
-            return Answer(url, response.status, found, body, printable(self.mask(body.decode(errors="replace"))))
+        sent = {**self._headers, **headers}
+        reply = await client.request("POST", url, sent, pieces, proxy=proxy, most_bytes=MOST_ANSWER_BYTES)
+        text = printable(self.mask(reply.body.decode(errors="replace"))) if reply.body else ""
+        return Answer(url, reply.status, reply.headers, reply.body, text)
 
-    async def _open(self, url: str) -> http.ClientSession:
+    async def _open(self, url: str) -> Client:
         async with self._opening:
             if self._client is None:
                 proxy = proxy_of(url, self._ctx.host.environ)
@@ -156,22 +138,14 @@ class Session:
                 self._headers, context = await self._worker.run(self._read_files, encrypted)
                 if proxy is not None:
                     self._ctx.secrets.register(proxy.password)
-                self._client = self._connected_by(context)
+                self._client = Client(
+                    Resolver(self._worker),
+                    context,
+                    within_seconds=self._options.timeout_seconds,
+                    connecting_seconds=self._options.connect_timeout_seconds,
+                    idle_seconds=IDLE_SECONDS,
+                )
             return self._client
-
-    def _connected_by(self, context: ssl.SSLContext | None) -> http.ClientSession:
-        options = self._options
-        connecting_seconds = options.connect_timeout_seconds
-        return http.ClientSession(
-            connector=http.TCPConnector(
-                ssl=context or True, resolver=WorkerResolver(self._worker), keepalive_timeout=IDLE_SECONDS
-            ),
-            cookie_jar=http.DummyCookieJar(),
-            timeout=http.ClientTimeout(
-                total=options.timeout_seconds, connect=connecting_seconds, sock_connect=connecting_seconds
-            ),
-            trust_env=False,  # that would read ~/.netrc too; see agent/export/proxy.py
-        )
 
     def _read_files(self, encrypted: bool) -> tuple[dict[str, str], ssl.SSLContext | None]:
         options = self._options
@@ -184,10 +158,12 @@ class Session:
             raise Hold("secret_unreadable", str(error)) from None
         if not encrypted:
             return headers, None
+        from agent.http.tls import tls_context
+
         given = (options.ca_file, options.cert_file, options.key_file)
         try:
             files = [str(resolve(file, self._ctx.host.environ)) if file else None for file in given]
-            context = http.tls_context(*files)
+            context = tls_context(*files)
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
             named = ", ".join(filter(None, given)) or "the system's certificates"
             why = getattr(error, "strerror", None) or error
@@ -215,35 +191,40 @@ def _refusal_of(  # noqa: PLR0911 - one case a line: a table
 ) -> Retry | Hold | None:
     """What an exchange without an answer means; None for an error of ours."""
     parts = urlsplit(url)
-    where = f"{parts.scheme}://{parts.netloc}"
+    where = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
     match error:
-        case http.ClientConnectorCertificateError():
-            why = printable(str(error.certificate_error))
+        case NotConnectedError(why=ssl.SSLCertVerificationError() as distrust):
+            why = printable(_said(distrust))
             return Hold("certificate_not_trusted", f"{where}: {why}; set ca_file to the authority that signed it")
-        case http.ClientHttpProxyError(status=407):
+        case ProxyRefusedError(status=407):
             return Hold("proxy_refused", f"the proxy on the way to {where} wants a password: put it in the proxy's URL")
-        case http.ClientHttpProxyError():
+        case ProxyRefusedError():
             return Retry("proxy_failed", f"the proxy on the way to {where} answered {error.status}")
-        case http.ConnectionTimeoutError():
+        case NotConnectedError(why=None):
             return Retry("unreachable", f"{where}: no connection within the time for connecting")
-        case http.ClientConnectorError():
-            return Retry("unreachable", f"{where}: {_refused(error.os_error)}")
+        case NotConnectedError():
+            return Retry("unreachable", f"{where}: {_refused(error.why)}")
         case TimeoutError():
             return Retry("timeout", f"{where}: no answer within {timeout_seconds:g} s", answered=False)
-        case http.ClientError() | OSError():
+        case OSError():
             return Retry("connection_lost", f"{where}: {_why(error)}", answered=False)
     return None
 
 
-def _refused(error: OSError) -> str:
+def _said(error: ssl.SSLCertVerificationError) -> str:
+    """OpenSSL's words without the place in its own code."""
+    return error.verify_message or str(error)
+
+
+def _refused(error: Exception | None) -> str:
     """The system's words where it has some: asyncio's are a failed call and a tuple. OpenSSL numbers its own."""
-    number = error.errno
+    number = getattr(error, "errno", None)
     if number is None or number not in errno.errorcode or isinstance(error, ssl.SSLError):
         return _why(error)
     return os.strerror(number)
 
 
-def _why(error: Exception) -> str:
+def _why(error: Exception | None) -> str:
     strerror = getattr(error, "strerror", None)
     return printable(str(strerror or error or type(error).__name__))
 

@@ -7,7 +7,6 @@ Whatever arrives that is no HTTP is answered 400, counted, and reaches nothing.
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
@@ -15,7 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 from msgspec import Struct
 
 from agent.audit import Refusals, credential
+from agent.clock import NANOSECONDS
 from agent.errors import AgentError
+from agent.http.answering import Sent
+from agent.http.asked import http_date, parameters
 from agent.ownlogs import Repeating
 from agent.secrets import resolve
 from agent.serve.options import ServeOptions, split_listen
@@ -25,7 +27,6 @@ from agent.serve.routes import (
     Response,
     Routes,
     accepts_gzip,
-    combined,
     gzipped,
     json_response,
     refusal,
@@ -34,16 +35,15 @@ from agent.serve.routes import (
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Coroutine, Mapping
 
     from agent.clock import Clock
-    from agent.http import BaseRequest, StreamResponse
+    from agent.http.asked import Asked
     from agent.ownmetrics import Meter
 
 log = logging.getLogger("telemetry_agent.serve")
 
 HANDLER_SECONDS: Final = 10.0
-LINGERING_SECONDS: Final = 1.0
 SHUTDOWN_SECONDS: Final = 1.0
 LEAST_GZIP_BYTES: Final = 1024
 BACKLOG: Final = 1024
@@ -83,25 +83,17 @@ async def open_endpoint(
 
     ``token`` is what ``options.token_file`` holds. Answers under way when it is left have a second to be taken.
     """
-    from agent.serve.door import Door
+    from agent.http.door import Door
 
     context = _tls(options, environ or {})
     refusals = Refusals(clock)
-    answering = _Answering(with_aliases(routes), token, options, clock, meter, refusals)
+    service = _Service(with_aliases(routes), token, options.idle_seconds, clock, meter, refusals)
 
     def turned_away() -> None:
         meter.add("telemetry_agent_serve_refused_total", labels=("too_many",))
         refusals.note("too_many_connections")
 
-    door = Door(
-        answering.answer,
-        options.max_connections,
-        turned_away,
-        access_log=None,
-        logger=_Unreadable(meter, clock, refusals),
-        keepalive_timeout=options.idle_seconds,
-        lingering_time=LINGERING_SECONDS,
-    )
+    door = Door(service, options.max_connections, turned_away)
     listening = await _listen(options, door, context)
     counting = asyncio.ensure_future(refusals.turn())
     try:
@@ -109,9 +101,7 @@ async def open_endpoint(
         yield Endpoint(tuple((name[0], name[1]) for name in sockets), "https" if context else "http")
     finally:
         listening.close()
-        door.close_unopened()
-        door.pre_shutdown()
-        await door.shutdown(SHUTDOWN_SECONDS)
+        await door.close(SHUTDOWN_SECONDS)
         await listening.wait_closed()
         counting.cancel()
         with suppress(asyncio.CancelledError):
@@ -119,114 +109,96 @@ async def open_endpoint(
         refusals.flush()
 
 
-class _Answering:
-    """Turns what aiohttp parsed into a Request, and a Response into what it sends."""
+class _Service:
+    """Makes a Request of what was asked, and what is sent of a Response: counted, encoded, within its time."""
 
     def __init__(
-        self,
-        routes: Routes,
-        token: str | None,
-        options: ServeOptions,
-        clock: Clock,
-        meter: Meter,
-        refusals: Refusals,
+        self, routes: Routes, token: str | None, idle_seconds: float, clock: Clock, meter: Meter, refusals: Refusals
     ) -> None:
+        self.idle_seconds = idle_seconds
         self._refusals = refusals
         self._routes = routes
         self._token = token
-        self._take_seconds = options.idle_seconds
         self._clock = clock
         self._meter = meter
         self._failing = {path: Repeating(log, clock.monotonic_seconds) for path in routes}
+        self._unreadable = Repeating(log, clock.monotonic_seconds)
+        self._dated = (0, "")
 
-    async def answer(self, asked: BaseRequest) -> StreamResponse:
-        from agent import http
-
+    def answer(self, asked: Asked) -> Sent | Coroutine[Any, Any, Sent]:
+        """What is sent, at once where the handler is a plain function."""
         began = self._clock.monotonic_seconds()
-        request = Request(
-            asked.path,
-            asked.method,
-            dict(asked.query),
-            combined(asked.headers.items()),
-        )
-        refused = refusal(request, self._routes, self._token)
-        if refused is not None:
+        request = Request(asked.path, asked.method, parameters(asked.query), asked.headers)
+        response = refusal(request, self._routes, self._token)
+        if response is not None:
             asked_for = {"path": request.path[:100], "method": request.method[:20]}
-            self._refusals.note(REFUSED[refused.status], client=asked.remote, **asked_for)
-        response = refused or await self._handled(request)
-        self._count(request, response, began)
-        body, headers = _encoded(request, response)
-        sent = http.Response(status=response.status, body=body, headers=headers)
-        if request.method not in METHODS:
-            sent.force_close()  # its body is of no interest, and what follows it cannot be trusted to be a request
-        await self._send(asked, sent)
-        return sent
+            self._refusals.note(REFUSED[response.status], client=asked.client, **asked_for)
+            return self._sent(request, response, began)
+        try:
+            made = self._routes[request.path](request)
+        except Exception as error:  # noqa: BLE001 - any fault of a handler
+            return self._sent(request, self._failed(request, error), began)
+        if isinstance(made, Response):
+            self._failing[request.path].recovered(f"{request.path} is answered again")
+            return self._sent(request, made, began)
+        return self._awaited(request, made, began)
 
-    async def _handled(self, request: Request) -> Response:
-        failing = self._failing[request.path]
+    def unreadable(self, why: str) -> Sent:
+        """The answer to what is no HTTP request; counted, and logged when it begins."""
+        self._meter.add("telemetry_agent_serve_requests_total", labels=("other", "400"))
+        self._refusals.note("unreadable", kind=why)
+        said = "something that is no HTTP request was refused"
+        self._unreadable.failed("unreadable", said, level=logging.INFO, kind=why)
+        response = json_response({"error": "this is no HTTP/1.1 request that can be read"}, 400)
+        return Sent(400, self._headers(response), response.body, close=True)
+
+    def not_taken(self) -> None:
+        self._meter.add("telemetry_agent_serve_refused_total", labels=("not_taken",))
+
+    async def _awaited(self, request: Request, made: Awaitable[Response], began: float) -> Sent:
         try:
             async with asyncio.timeout(HANDLER_SECONDS):
-                made = self._routes[request.path](request)
-                response = await made if inspect.isawaitable(made) else made
+                response = await made
         except TimeoutError:
-            failing.failed("late", f"{request.path} was not answered within {HANDLER_SECONDS:g} s")
-            return json_response({"error": f"no answer within {HANDLER_SECONDS:g} s; try again"}, 503)
-        except Exception as error:
-            kind = type(error).__name__
-            if failing.failed(kind, f"{request.path} could not be answered", error=str(error)):
-                log.debug("why %s could not be answered", request.path, exc_info=error)
-            return json_response({"error": f"{kind}; the agent's own log says more"}, 500)
-        failing.recovered(f"{request.path} is answered again")
-        return response
+            late = f"{request.path} was not answered within {HANDLER_SECONDS:g} s"
+            self._failing[request.path].failed("late", late)
+            response = json_response({"error": f"no answer within {HANDLER_SECONDS:g} s; try again"}, 503)
+        except Exception as error:  # noqa: BLE001 - any fault of a handler
+            response = self._failed(request, error)
+        else:
+            self._failing[request.path].recovered(f"{request.path} is answered again")
+        return self._sent(request, response, began)
 
-    async def _send(self, asked: BaseRequest, sent: Any) -> None:
-        try:
-            async with asyncio.timeout(self._take_seconds):
-                await sent.prepare(asked)
-                await sent.write_eof()
-        except TimeoutError:
-            self._meter.add("telemetry_agent_serve_refused_total", labels=("not_taken",))
-            if asked.transport is not None:
-                asked.transport.abort()
-            raise ConnectionResetError("the client did not take the answer") from None
+    def _failed(self, request: Request, error: Exception) -> Response:
+        kind = type(error).__name__
+        failing = self._failing[request.path]
+        if failing.failed(kind, f"{request.path} could not be answered", error=str(error)):
+            log.debug("why %s could not be answered", request.path, exc_info=error)
+        return json_response({"error": f"{kind}; the agent's own log says more"}, 500)
 
-    def _count(self, request: Request, response: Response, began: float) -> None:
+    def _sent(self, request: Request, response: Response, began: float) -> Sent:
         path = request.path if request.path in self._routes else "other"
+        seconds = self._clock.monotonic_seconds() - began
         self._meter.add("telemetry_agent_serve_requests_total", labels=(path, str(response.status)))
-        self._meter.observe(
-            "telemetry_agent_serve_duration_seconds", self._clock.monotonic_seconds() - began, labels=(path,)
-        )
+        self._meter.observe("telemetry_agent_serve_duration_seconds", seconds, labels=(path,))
+        body, headers = _encoded(request, response, self._headers(response))
+        # Of another method the body is of no interest, and what follows it cannot be trusted to be a request.
+        return Sent(response.status, headers, body, close=request.method not in METHODS)
+
+    def _headers(self, response: Response) -> dict[str, str]:
+        return {
+            "Date": self._date(), **SECURITY_HEADERS, **response.headers, "Content-Type": response.content_type
+        }  # fmt: skip
+
+    def _date(self) -> str:
+        """The time as RFC 9110, section 5.6.7, writes it; made once a second."""
+        seconds = self._clock.wall_ns() // NANOSECONDS
+        if seconds != self._dated[0]:
+            self._dated = (seconds, http_date(seconds))
+        return self._dated[1]
 
 
-class _Unreadable:
-    """The logger given to aiohttp: what it would log, with a stack, for each thing that is no HTTP is counted."""
-
-    def __init__(self, meter: Meter, clock: Clock, refusals: Refusals) -> None:
-        self._meter = meter
-        self._refusals = refusals
-        self._failing = Repeating(log, clock.monotonic_seconds)
-
-    def debug(self, message: str, *_: object, exc_info: object = None) -> None:
-        self._note(message, exc_info)
-
-    def exception(self, message: str, *_: object, exc_info: object = None) -> None:
-        self._note(message, exc_info)
-
-    def warning(self, message: str, *_: object) -> None:
-        self._failing.failed("warning", message)
-
-    def _note(self, message: str, error: object) -> None:
-        if not message.startswith("Error handling request"):
-            return
-        self._meter.add("telemetry_agent_serve_requests_total", labels=("other", "400"))
-        self._refusals.note("unreadable", kind=type(error).__name__)
-        self._failing.failed(
-            "unreadable", "something that is no HTTP request was refused", level=logging.INFO, kind=type(error).__name__
-        )
-
-
-def _encoded(request: Request, response: Response) -> tuple[bytes, dict[str, str]]:
-    headers = {**SECURITY_HEADERS, **response.headers, "Content-Type": response.content_type}
+def _encoded(request: Request, response: Response, headers: dict[str, str]) -> tuple[bytes, dict[str, str]]:
     if len(response.body) < LEAST_GZIP_BYTES or "Content-Encoding" in headers:
         return response.body, headers
     headers["Vary"] = "Accept-Encoding"
@@ -239,7 +211,7 @@ def _encoded(request: Request, response: Response) -> tuple[bytes, dict[str, str
 def _tls(options: ServeOptions, environ: Mapping[str, str]) -> ssl.SSLContext | None:
     if not options.cert_file:
         return None
-    from agent.http import server_ssl_context
+    from agent.http.tls import server_ssl_context
 
     files = (options.cert_file, options.key_file, options.client_ca_file)
     try:

@@ -5,9 +5,8 @@ Nothing here knows of sockets. Handlers are functions from Request to Response, 
 
 from __future__ import annotations
 
-import hmac
 import zlib
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -79,14 +78,6 @@ def refusal(request: Request, routes: Routes, token: str | None) -> Response | N
     return None
 
 
-def combined(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Headers by their names in lower case; those given more than once as one list (RFC 9110, section 5.3)."""
-    found: dict[str, list[str]] = {}
-    for name, value in pairs:
-        found.setdefault(name.lower(), []).append(value)
-    return {name: ", ".join(values) for name, values in found.items()}
-
-
 def preferences(header: str) -> dict[str, float]:
     """What a client accepts, in lower case, and how much: the greatest weight of each (RFC 9110, section 12.4.2).
 
@@ -119,6 +110,8 @@ def gzipped(body: bytes) -> bytes:
 
 
 def _carries(request: Request, token: str) -> bool:
+    import hmac
+
     scheme, _, presented = request.headers.get("authorization", "").partition(" ")
     given, right = presented.strip().encode("utf-8", "replace"), token.encode()
     return hmac.compare_digest(given, right) and scheme.lower() == "bearer"

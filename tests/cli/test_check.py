@@ -228,7 +228,7 @@ def test_a_reader_that_leaves_early_gets_no_traceback() -> None:
     assert (done.returncode, done.stderr) == (1, "")
 
 
-HEAVY = ("aiohttp", "sqlite3", "prometheus_client", "hyperscan", "google.protobuf", "difflib", "json.tool")
+HEAVY = ("h11", "sqlite3", "prometheus_client", "hyperscan", "google.protobuf", "difflib", "json.tool")
 
 
 def test_check_imports_nothing_heavy_and_no_other_command() -> None:

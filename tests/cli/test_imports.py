@@ -17,7 +17,7 @@ from agent.process import PROCESSORS
 from tests.agent_process import unmeasured_environ
 from tests.spool_contents import logs, numbered, spool, take
 
-HEAVY = frozenset({"asyncio", "aiohttp", "concurrent", "cramjam", "hyperscan", "orjson", "prometheus_client", "yarl"})
+HEAVY = frozenset({"asyncio", "concurrent", "cramjam", "h11", "hyperscan", "orjson", "prometheus_client"})
 """What only a running agent needs."""
 NETWORK = frozenset({"ssl", "http", "email", "socket", "selectors", "urllib.request"})
 SPARE = frozenset({"bz2", "lzma", "shutil", "tempfile", "random", "logging", "subprocess"})
@@ -38,6 +38,13 @@ paths = ["{0}/*.log"]
 contains = ["probe"]
 [process.labels]
 set = {{ team = "web" }}
+[process.filter]
+when = [{{ contains = "probe" }}]
+[process.sample]
+ratio = 0.5
+[process.rate_limit]
+records_per_second = 100
+[process.truncate]
 [export.loki]
 url = "http://127.0.0.1:3100"
 [export.remote_write]

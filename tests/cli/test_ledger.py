@@ -278,7 +278,7 @@ def test_it_starts_without_an_event_loop() -> None:
     script = (
         "import sys; from agent.cli import ledger, spool_reading; "
         "from agent.spool import recount, listing, inspection; "
-        "print([name for name in ('asyncio', 'aiohttp', 'agent.config.load', 'cramjam') if name in sys.modules])"
+        "print([name for name in ('asyncio', 'h11', 'agent.config.load', 'cramjam') if name in sys.modules])"
     )
     shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"

@@ -178,7 +178,7 @@ def test_it_takes_the_options_it_names() -> None:
 
 
 def test_it_imports_nothing_heavy() -> None:
-    heavy = ("asyncio", "aiohttp", "agent.config", "agent.spool", "prometheus_client", "logging")
+    heavy = ("asyncio", "h11", "agent.config", "agent.spool", "prometheus_client", "logging")
     code = f"import sys, agent.cli.status; print([name for name in {heavy!r} if name in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert found == "[]\n"

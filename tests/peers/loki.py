@@ -28,7 +28,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from agent import http
+from aiohttp.web_request import BaseRequest
+from aiohttp.web_response import Response, StreamResponse
+from aiohttp.web_server import Server
+
 from tests.peers.lokijudge import Judge, Limits
 
 PUSH = "/loki/api/v1/push"
@@ -120,20 +123,20 @@ class Receiver:
             "statuses": {str(status): count for status, count in self.statuses.items()},
         }
 
-    async def handle(self, request: http.BaseRequest) -> http.StreamResponse:
+    async def handle(self, request: BaseRequest) -> StreamResponse:
         """Answers one request."""
         body = await request.content.read()
         if request.path == "/counts":
-            return http.Response(text=json.dumps(self.counts()), content_type="application/json")
+            return Response(text=json.dumps(self.counts()), content_type="application/json")
         if request.path == "/lines":
-            return http.Response(text="\n".join(self.judge.lines()))
+            return Response(text="\n".join(self.judge.lines()))
         if request.path == "/script" and request.method == "POST":
             self._scripted_from(json.loads(body))
-            return http.Response(status=204)
+            return Response(status=204)
         if request.path != self.path:
-            return http.Response(status=404, text="404 page not found")
+            return Response(status=404, text="404 page not found")
         if request.method != "POST":
-            return http.Response(status=405)
+            return Response(status=405)
         return await self._push(request, body)
 
     def _scripted_from(self, told: dict[str, Any]) -> None:
@@ -143,7 +146,7 @@ class Receiver:
         if "limits" in told:
             self.judge.limits = dataclasses.replace(self.judge.limits, **told["limits"])
 
-    async def _push(self, request: http.BaseRequest, body: bytes) -> http.StreamResponse:
+    async def _push(self, request: BaseRequest, body: bytes) -> StreamResponse:
         scripted = self._script.popleft() if self._script else self.always
         status, text, headers = 0, "", {}
         if scripted is None or scripted.ingest:
@@ -162,7 +165,7 @@ class Receiver:
             _reset(request)
         if text:
             headers.setdefault("Content-Type", "text/plain; charset=utf-8")
-        return http.Response(status=status or 500, body=text.encode() if text else None, headers=headers)
+        return Response(status=status or 500, body=text.encode() if text else None, headers=headers)
 
     async def _wait(self, seconds: float) -> None:
         if seconds:
@@ -176,7 +179,7 @@ class Receiver:
         self._closing.set()
 
 
-def _reset(request: http.BaseRequest) -> None:
+def _reset(request: BaseRequest) -> None:
     transport = request.transport
     if transport is not None:
         connection = transport.get_extra_info("socket")
@@ -196,7 +199,7 @@ async def open_receiver(
 ) -> AsyncIterator[Receiver]:
     """A receiver that listens on 127.0.0.1; leaving closes it and every connection."""
     receiver = Receiver(judge or Judge(), wall_ns, path)
-    server = http.Server(receiver.handle, auto_decompress=False)
+    server = Server(receiver.handle, auto_decompress=False)
     listening = await asyncio.get_running_loop().create_server(server, "127.0.0.1", port, ssl=tls)
     receiver.port = listening.sockets[0].getsockname()[1]
     try:

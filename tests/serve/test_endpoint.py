@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 import trustme
+from aiohttp import ClientError, ClientSession, TCPConnector
 
-from agent.http import ClientError, ClientSession, TCPConnector, tls_context
+from agent.http.tls import tls_context
 from agent.ownmetrics import Meter
 from agent.serve.endpoint import Endpoint, EndpointError, open_endpoint
 from agent.serve.options import ServeOptions

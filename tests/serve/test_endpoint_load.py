@@ -163,15 +163,15 @@ ODD = {
     "HEAD and GET in one packet": (
         b"HEAD /metrics HTTP/1.1\r\nHost: x\r\n\r\nGET /livez HTTP/1.1\r\nHost: x\r\n\r\n", b"HTTP/1.1 200", 2
     ),
-    "HTTP/1.0": (b"GET /metrics HTTP/1.0\r\n\r\n", b"HTTP/1.0 200", 1),
-    "HTTP/0.9": (b"GET /metrics\r\n\r\n", b"HTTP/0.9 200", 1),
+    "HTTP/1.0": (b"GET /metrics HTTP/1.0\r\n\r\n", b"HTTP/1.1 200", 1),
+    "HTTP/0.9": (b"GET /metrics\r\n\r\n", b"HTTP/1.1 400", 1),
     "a range": (b"GET /metrics HTTP/1.1\r\nHost: x\r\nRange: bytes=0-9\r\n\r\n", b"HTTP/1.1 200", 1),
-    "no host": (b"GET /livez HTTP/1.1\r\nAccept: */*\r\n\r\n", b"HTTP/1.0 400", 1),
+    "no host": (b"GET /livez HTTP/1.1\r\nAccept: */*\r\n\r\n", b"HTTP/1.1 400", 1),
     "an absurd Accept": (
         b"GET /metrics HTTP/1.1\r\nHost: x\r\nAccept: " + b"a/b;q=0.1," * 800 + b"\r\n\r\n", b"HTTP/1.1 200", 1
     ),
     "an Accept of commas, and another": (
-        b"GET /metrics HTTP/1.1\r\nHost: x\r\n" + (b"Accept: " + b"," * 8000 + b"\r\n") * 20 + b"\r\n",
+        b"GET /metrics HTTP/1.1\r\nHost: x\r\n" + (b"Accept: " + b"," * 5000 + b"\r\n") * 3 + b"\r\n",
         b"HTTP/1.1 200", 1
     ),
     "weights that are none": (
@@ -182,8 +182,8 @@ ODD = {
         b"GET /metrics?&&=&a=%zz&%ff=%00&format[]=;;&" + b"a=b&" * 1000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
         b"HTTP/1.1 200", 1
     ),
-    "a bad authority": (b"GET http://[::1/livez HTTP/1.1\r\nHost: x\r\n\r\n", b"HTTP/1.0 400", 1),
-    "a bad port": (b"GET http://x:99999/livez HTTP/1.1\r\nHost: x\r\n\r\n", b"HTTP/1.0 400", 1),
+    "a bad authority": (b"GET http://[::1/livez HTTP/1.1\r\nHost: x\r\n\r\n", b"HTTP/1.1 400", 1),
+    "a bad port": (b"GET http://x:99999/livez HTTP/1.1\r\nHost: x\r\n\r\n", b"HTTP/1.1 400", 1),
     "a bad host": (b"GET /livez HTTP/1.1\r\nHost: [[[:\r\n\r\n", b"HTTP/1.1 200", 1),
     "a body nobody asked for": (
         b"GET /livez HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhelloGET /livez HTTP/1.1\r\nHost: x\r\n\r\n",
@@ -200,7 +200,7 @@ ODD = {
         b"POST /livez HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n", b"HTTP/1.1 405", 1
     ),
     "another expectation": (b"GET /livez HTTP/1.1\r\nHost: x\r\nExpect: tea\r\n\r\n", b"HTTP/1.1 200", 1),
-    "another protocol": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"HTTP/1.0 400", 1),
+    "another protocol": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"HTTP/1.1 400", 1),
 }  # fmt: skip
 
 
@@ -210,7 +210,7 @@ def test_every_odd_request_gets_its_answer_and_none_a_failure(tmp_path: Path) ->
             with here.connect() as connection:
                 found = answer(connection, request)
             assert found.startswith(begins), (what, found[:300])
-            assert found.count(b"\r\nServer: ") == count, (what, found[:300])
+            assert found.count(b"\r\nContent-Length: ") == count, (what, found[:300])
             assert b" 500 " not in found, what
         assert here.get("/livez")
 
