@@ -50,6 +50,10 @@ ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
     "export.file": {"path": "{tmp}/absent/out.jsonl"},
     "process.drop": {"contains": ("drop me",), "metrics": ("dropped_.*",)},
     "process.labels": {"set": {"added": "1"}, "remove": ("host",)},
+    "process.filter": {"when": ({"contains": "drop me"}, {"field": "host", "exists": True})},
+    "process.sample": {"ratio": 0.0},
+    "process.rate_limit": {"records_per_second": 0.001, "burst_seconds": 1.0, "summary": True},
+    "process.truncate": {"max_bytes": 100},
 }
 """The options that a component cannot do without, or that give it something to do."""
 

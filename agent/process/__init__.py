@@ -8,6 +8,10 @@ PROCESSORS: Final[dict[str, str]] = {
     "redact": "agent.process.redact_options",
     "drop": "agent.process.drop_options",
     "labels": "agent.process.labels_options",
+    "filter": "agent.process.filter_options",
+    "sample": "agent.process.sample_options",
+    "rate_limit": "agent.process.rate_limit_options",
+    "truncate": "agent.process.truncate_options",
     "staleness": "agent.process.staleness_options",
 }
 """Processor types by name: the module whose ``COMPONENT`` fulfils agent.contract.Processor."""
