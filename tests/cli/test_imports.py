@@ -45,6 +45,13 @@ ratio = 0.5
 [process.rate_limit]
 records_per_second = 100
 [process.truncate]
+[process.filter]
+when = [{{ contains = "probe" }}]
+[process.sample]
+ratio = 0.5
+[process.rate_limit]
+records_per_second = 100
+[process.truncate]
 [export.loki]
 url = "http://127.0.0.1:3100"
 [export.remote_write]
