@@ -36,6 +36,11 @@ TENS: Final[Mapping[int, int]] = {10: 1, 20: 5, 30: 9, 40: 13, 50: 17, 60: 21}
 PYTHON: Final[Mapping[int, int]] = {10: 5, 20: 9, 30: 13, 40: 17, 50: 21}
 """The levels of Python's ``logging``."""
 
+ANY: Final[Mapping[int, int]] = {**SYSLOG, **TENS}
+"""Where nobody says whose numbers they are: 0 to 7 as in syslog and GELF, tens as in pino."""
+
+OTLP: Final[Mapping[int, int]] = {number: number for number in range(1, 25)}
+
 LONGEST_NAME: Final = 32
 
 
@@ -44,7 +49,7 @@ def level_of(severity: int) -> str:
     return LEVELS[(severity - 1) // 4] if 1 <= severity <= 24 else ""
 
 
-def severity_of(value: Any, numbers: Mapping[int, int] = TENS) -> int:
+def severity_of(value: Any, numbers: Mapping[int, int] = ANY) -> int:
     """The severity that a level means: a name in any case, as text or bytes, or one of ``numbers``, also as text.
 
     0 for what means none.
@@ -64,11 +69,9 @@ def severity_of(value: Any, numbers: Mapping[int, int] = TENS) -> int:
 
 
 def _number(value: int, numbers: Mapping[int, int]) -> int:
-    """A level between two known ones counts as the one below it, as both Python and pino have it."""
+    """A level between two tens counts as the one below it, as both Python and pino have it."""
     known = numbers.get(value)
-    if known is not None or numbers is SYSLOG or not 0 < value < 100:
-        return known or 0
-    return max((severity for number, severity in numbers.items() if number <= value), default=1)
+    return numbers.get(value // 10 * 10, 0) if known is None and value > 10 else known or 0
 
 
 class _Severities(dict[Any, int]):
@@ -82,7 +85,7 @@ class _Severities(dict[Any, int]):
         return severity
 
 
-def severities_of(values: Iterable[Any], numbers: Mapping[int, int] = TENS) -> bytes:
+def severities_of(values: Iterable[Any], numbers: Mapping[int, int] = ANY) -> bytes:
     """The severity of each of ``values``: text, bytes, numbers or None; each distinct value is looked at once."""
     try:
         return bytes(map(_Severities(numbers).__getitem__, values))

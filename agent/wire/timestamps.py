@@ -45,6 +45,12 @@ LONGEST: Final = 64
 _NONE: Final = -9 * NANOSECONDS * NANOSECONDS
 _NONE_BELOW: Final = -8 * NANOSECONDS * NANOSECONDS
 
+_SIZES: Final = ((0, 1e11, NANOSECONDS), (1e11, 1e14, 1_000_000), (1e14, 1e17, 1_000), (1e17, 9e18, 1))
+"""Numbers from the first and below the second are to be multiplied with the third."""
+
+_DIGITS: Final = {9: NANOSECONDS, 10: NANOSECONDS, 13: 1_000_000, 16: 1_000, 19: 1}
+"""The same by how many digits there are."""
+
 _NAMES: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _MONTHS: Final = {name: number for number, name in enumerate(_NAMES, 1)}
 _MINUTES: Final[dict[Layout, re.Pattern[str]]] = {
@@ -85,22 +91,35 @@ def time_of(text: bytes | str, layout: Layout, moment: Moment) -> int:
     return times_of(texts, layout, moment)[0]
 
 
-def epochs_of(values: Iterable[int | float]) -> array[int]:
+def layout_of(text: bytes | str) -> Layout | None:
+    """How that time is written, None where it is no time that is known."""
+    shown = text if isinstance(text, bytes) else text.encode(errors="replace")
+    return next((layout for layout, pattern in PATTERNS.items() if re.fullmatch(pattern, shown)), None)
+
+
+def epochs_of(values: Sequence[int] | Sequence[float]) -> array[int]:
     """Nanoseconds of numbers that count seconds, milli-, micro- or nanoseconds since the epoch, told by their size."""
+    least = min(compress(values, values), default=0)
+    if least > 0:
+        most = max(values)
+        for below, bound, factor in _SIZES:
+            if below <= least and most < bound:
+                return _scaled(values, factor)
     return array("q", map(epoch_ns, values))
+
+
+def _scaled(values: Sequence[int] | Sequence[float], factor: int) -> array[int]:
+    if set(map(type, values)) == {int}:
+        return array("q", map(mul, values, repeat(factor)))
+    if factor == NANOSECONDS:  # a float of today holds microseconds of seconds, and no more
+        return array("q", map(mul, map(round, map(mul, values, repeat(1e6))), repeat(1000)))
+    return array("q", map(round, map(mul, values, repeat(factor))))
 
 
 def epoch_ns(value: float) -> int:
     """Nanoseconds of one such number, 0 where it is none that can be."""
-    size = abs(value)
-    if not size < 9e18:  # also what is not a number
-        return 0
-    for bound, factor in ((1e11, NANOSECONDS), (1e14, 1_000_000), (1e17, 1_000)):
-        if size < bound:
-            if isinstance(value, int):
-                return value * factor
-            return round(value * (factor / 1000)) * 1000 if factor > 1000 else round(value * factor)
-    return int(value)
+    factor = next((factor for below, bound, factor in _SIZES if below <= abs(value) < bound), 0)
+    return _scaled([value], factor)[0]
 
 
 def _alike(texts: Texts, length: int, layout: Layout, moment: Moment) -> array[int]:
@@ -129,31 +148,34 @@ def _in_columns(texts: Texts, length: int, layout: Layout, moment: Moment) -> ar
     starts = map(seconds.__getitem__, map(itemgetter(slice(0, head)), texts))
     if not rest["fraction"]:
         return array("q", starts)
-    if not {_text(mark) for mark in set(map(itemgetter(slice(head, head + 1)), texts))} <= {".", ","}:
-        raise ValueError
-    digits = len(rest["fraction"])
-    return array("q", map(add, starts, _fractions(texts, head + 1, digits)))
+    return array("q", map(add, starts, _fractions(texts, head + 1, len(rest["fraction"]))))
 
 
 def _fractions(texts: Texts, at: int, digits: int) -> Iterable[int]:
-    """The nanoseconds of so many digits after a point. Raises ValueError where something else is among them."""
-    fractions: Any = list(map(itemgetter(slice(at, at + digits)), texts))
-    if not fractions[0][:0].join(fractions).isdigit():
+    """The nanoseconds of so many digits behind the point that stands before ``at``. Raises ValueError for others."""
+    if not {_text(mark) for mark in set(map(itemgetter(slice(at - 1, at)), texts))} <= {".", ","}:
         raise ValueError
-    return map(mul, map(int, fractions), repeat(10 ** (9 - digits))) if digits < 9 else map(int, fractions)
+    return map(mul, _numbers(texts, at, digits), repeat(10 ** (9 - digits)))
+
+
+def _numbers(texts: Texts, at: int, digits: int) -> Iterable[int]:
+    """So many digits at one place of each text. Raises ValueError where something else is among them."""
+    column: Any = list(map(itemgetter(slice(at, at + digits)), texts))
+    if not column[0][:0].join(column).isdigit():
+        raise ValueError
+    return map(int, column)
 
 
 def _epochs(texts: Texts) -> array[int]:
     """Numbers of equal length. Raises ValueError where they are not of one kind."""
-    first = _text(texts[0])
-    whole, point, fraction = first.partition(".")
-    factor = {9: NANOSECONDS, 10: NANOSECONDS, 13: 1_000_000, 16: 1_000, 19: 1}.get(len(whole), 0)
+    whole, point, fraction = _text(texts[0]).partition(".")
+    factor = _DIGITS.get(len(whole), 0)
     if not factor or (point and (len(whole) > 10 or not 0 < len(fraction) <= 9)):
         raise ValueError
+    times = map(mul, _numbers(texts, 0, len(whole)), repeat(factor))
     if not point:
-        return array("q", map(mul, map(int, texts), repeat(factor)))
-    seconds = map(mul, map(int, map(itemgetter(slice(0, len(whole))), texts)), repeat(factor))
-    return array("q", map(add, seconds, _fractions(texts, len(whole) + 1, len(fraction))))
+        return array("q", times)
+    return array("q", map(add, times, _fractions(texts, len(whole) + 1, len(fraction))))
 
 
 def _alone(layout: Layout, moment: Moment) -> Callable[[Any], int]:
