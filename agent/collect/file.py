@@ -19,6 +19,7 @@ from agent.batch import Batch, Labels, Logs, Origin, Position, labels_of
 from agent.clock import now as time_now
 from agent.collect.file_faults import Faults, printable
 from agent.collect.file_follow import Followed
+from agent.collect.file_parse import formats, parser_of, stream_again
 from agent.collect.file_reread import origin_of, parse_key, read_again
 from agent.collect.file_rotation import SpoolGuard
 from agent.collect.file_scan import Scan
@@ -30,6 +31,7 @@ from agent.wire.lines import NEWLINE
 from agent.worker import Worker
 
 if TYPE_CHECKING:
+    from agent.clock import Time
     from agent.collect.file_options import FileOptions
     from agent.contract import Context
 
@@ -58,7 +60,8 @@ class FileSource:
         self._faults = Faults(context.name, context.meter)
         self._followed = Followed(options, self._guard, self._faults, context.positions)
         self._scan = Scan(options, self._followed, first_start=context.first_start)
-        self._turns = Turns(options, self._followed, self._faults)
+        self._parser = parser_of(options, context)
+        self._turns = Turns(options, self._followed, self._faults, self._parser)
         self._next_scan = self._soonest_scan = self._woken = self._clock.monotonic_seconds()
         self._labels = lru_cache(maxsize=1024)(self._labels_of_path)
 
@@ -79,8 +82,12 @@ class FileSource:
         block = read_again(origin, sorted(self._followed.directories), self._guard, encoding)
         if block is None:
             return None
-        labels = self._labels(self._followed.path_of(parse_key(origin.key)[0]))
-        return Logs(self._context.name, labels, block, block.count(NEWLINE), origin=origin)
+        key = parse_key(origin.key)[0]
+        labels = self._labels(self._followed.path_of(key))
+        logs = Logs(self._context.name, labels, block, block.count(NEWLINE), origin=origin)
+        tail = next((tail for tail in self._followed.tails.values() if tail.key == key), None)
+        stream = stream_again(self._options, self._context, tail.stream if tail is not None else None)
+        return logs if stream is None else stream.read(logs, time_now(self._clock))
 
     def status(self) -> dict[str, Any]:
         """What /status shows: how many files, how far behind, what cannot be read."""
@@ -93,6 +100,7 @@ class FileSource:
             "files_unreadable": self._faults.shown(),
             "behind_bytes": sum(tail.unread_bytes for tail in tails),
             "directories": len(self._followed.directories),
+            "formats": formats(tails),
             "watching": "inotify" if self._watched else "polling",
         }
 
@@ -108,7 +116,7 @@ class FileSource:
         pending = self._followed.pending
         if turn is None:
             return self._batch(Logs(self._context.name, self._labels(""), b"", 0)) if pending else None
-        return self._batch(self._logs(*turn), turn[0])
+        return self._batch(self._logs(*turn, now), turn[0])
 
     def close(self) -> None:
         """Closes every descriptor; runs where ``step`` runs."""
@@ -162,7 +170,8 @@ class FileSource:
     async def _rest(self) -> None:
         """Waits until something happened or a look is due."""
         clock = self._clock
-        waits = [asyncio.ensure_future(clock.sleep(max(0.0, self._next_scan - clock.monotonic_seconds())))]
+        soonest = min(self._next_scan, self._turns.due_seconds())
+        waits = [asyncio.ensure_future(clock.sleep(max(0.0, soonest - clock.monotonic_seconds())))]
         if self._watch is not None:
             waits.append(asyncio.ensure_future(self._watch.stirred()))
         try:
@@ -172,14 +181,16 @@ class FileSource:
                 wait.cancel()
             await asyncio.gather(*waits, return_exceptions=True)
         gap = self._woken + WAKE_GAP_SECONDS - clock.monotonic_seconds()
-        if gap > 0 and clock.monotonic_seconds() < self._next_scan:
+        if gap > 0 and clock.monotonic_seconds() < soonest:
             await clock.sleep(gap)
         self._woken = clock.monotonic_seconds()
 
-    def _logs(self, tail: Tail, piece: Piece) -> Logs:
+    def _logs(self, tail: Tail, piece: Piece, now: Time) -> Logs:
         cut = {0: (("cut_bytes", str(piece.cut_bytes)),)} if piece.lines_cut else {}
         origin = origin_of(tail, piece) if piece.count else None
-        return Logs(self._context.name, self._labels(tail.path), piece.block, piece.count, metadata=cut, origin=origin)
+        labels = self._labels(tail.path)
+        logs = Logs(self._context.name, labels, piece.block, piece.count, metadata=cut, origin=origin)
+        return logs if tail.stream is None else tail.stream.read(logs, now)
 
     def _batch(self, logs: Logs, tail: Tail | None = None) -> Logs:
         """The batch with every position that has changed."""

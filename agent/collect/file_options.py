@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from msgspec import Meta
 
+from agent.collect.parse_options import ParseOptions
 from agent.contract import Component
-from agent.options import SourceOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Pattern = Annotated[str, Meta(pattern="^/")]
 
 
-class FileOptions(SourceOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class FileOptions(ParseOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The ``[collect.file]`` table."""
 
     paths: Annotated[
@@ -80,6 +80,7 @@ class FileOptions(SourceOptions, frozen=True, forbid_unknown_fields=True, kw_onl
         """Pairs of key and message for what the types of the single options cannot say."""
         from agent.wire.encoding import encoding_of
 
+        yield from super().faults()
         try:
             encoding_of(self.encoding)
         except LookupError as error:

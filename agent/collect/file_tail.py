@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from agent.collect.file_cursor import Cursor
 from agent.collect.file_hole import ends_in_hole, is_hole, past_hole
 from agent.collect.file_identity import BEFORE_BYTES, NOTHING, PREFIX_BYTES, Fingerprint, Inode
 from agent.wire.encoding import HOLE_BYTES, UTF8, Encoding
 from agent.wire.lines import NEWLINE
+
+if TYPE_CHECKING:
+    from agent.collect.parse import Stream
 
 SKIP_BYTES = 16 << 20
 """Most bytes of one over-long line passed over in one go."""
@@ -54,7 +58,9 @@ class Tail:
     clock, it last grew or was renamed. ``peak`` is the most it was seen to hold since its offset began to count, and
     ``names`` are all that events may call it. ``fresh``: it appeared while the agent ran and may prove to be a copy.
     ``after`` are files that had this one's name before and are read first. ``error`` is why it cannot be read.
-    ``hollow``: what was scanned ends in NUL bytes, which somebody may yet write something in place of.
+    ``hollow``: what was scanned ends in NUL bytes, which somebody may yet write something in place of. ``stream``
+    joins its lines to records, where somebody asked for that; ``held``: whole lines were left unread because the
+    record they belong to may go on.
     """
 
     inode: Inode
@@ -77,6 +83,8 @@ class Tail:
     error: str = ""
     encoding: Encoding = UTF8
     hollow: bool = False
+    stream: Stream | None = None
+    held: bool = False
 
     @classmethod
     def resumed(cls, inode: Inode, key: str, where: str | None, cursor: Cursor) -> Tail:
@@ -89,7 +97,7 @@ class Tail:
         """Goes on where ``other`` was: this file is a copy of it."""
         self.path, self.offset, self.skipping = other.path, other.offset, other.skipping
         self.prefix, self.before = other.prefix, other.before
-        self.scanned, self.fresh = 0, False
+        self.scanned, self.fresh, self.stream = 0, False, other.stream
 
     def cursor(self, gone: int = 0) -> Cursor:
         return Cursor(self.path, self.offset, self.size, self.mtime_ns, self.prefix, self.before, self.skipping, gone)
@@ -145,8 +153,13 @@ class Tail:
         self.encoding = encoding.of(head)
         self.peak = max(self.peak, self.size)
 
-    def read(self, block_bytes: int, max_line_bytes: int) -> Piece | None:
-        """The next whole lines, about ``block_bytes`` of them, or None. Raises Rewritten, OSError."""
+    def read(self, block_bytes: int, max_line_bytes: int, *, patient: bool = True) -> Piece | None:
+        """The next whole lines, about ``block_bytes`` of them, or None. Raises Rewritten, OSError.
+
+        While ``patient``, the last record stays unread where it may go on.
+        """
+        if self.held and not patient and not self.behind:
+            self.scanned = 0
         if self.skipping:
             start = self.offset
             cut_bytes = self._skip()
@@ -158,23 +171,26 @@ class Tail:
         data = os.pread(self.fd, back + length, self.offset - back)
         if not self.before.holds(data):
             raise Rewritten
+        self.held = False
         if is_hole(data, back):
             return self._pass_hole()
         end, too_long = self.encoding.whole_lines(data, back, max_line_bytes)
         if end > back:
-            return self._take(data, back, end)
+            return self._take(data, back, end) if self.stream is None else self._records(data, back, end, patient)
         if too_long:
             return self._cut(data[back : back + max_line_bytes])
         self.scanned, self.hollow = len(data) - back, ends_in_hole(data)
         return None
 
     def finish(self, max_line_bytes: int) -> Piece | None:
-        """The unfinished last line with a newline added, or None where there is none. Raises OSError."""
+        """What was held and the unfinished last line, or None where there is neither. Raises OSError."""
         if self.skipping:
             return None
         data = os.pread(self.fd, max_line_bytes, self.offset)
-        if not data or self.encoding.find(data) >= 0:
+        if not data or (self.encoding.find(data) >= 0 and not self.held):
             return None
+        if self.held and len(data) == max_line_bytes:
+            data = data[: self.encoding.rfind(data, 0, len(data)) + self.encoding.unit] or data
         if is_hole(data, 0):
             return self._pass_hole(at_rest=True)
         start = self.offset
@@ -185,7 +201,7 @@ class Tail:
         """From the beginning, as if it were new."""
         self.offset = self.scanned = self.peak = 0
         self.prefix = self.before = NOTHING
-        self.skipping = False
+        self.skipping = self.hollow = self.held = False
 
     def start_at_line(self, size: int, encoding: Encoding) -> None:
         """From the last line on that was unfinished when the file had ``size`` bytes. Raises OSError."""
@@ -208,6 +224,23 @@ class Tail:
             return reach
         self.scanned, self.hollow = reach - reach % self.encoding.unit, ends_in_hole(more)
         return 0
+
+    def _records(self, data: bytes, back: int, end: int, patient: bool) -> Piece | None:
+        """As ``_take``, up to where a record begins that may go on."""
+        assert self.stream is not None
+        block = self.encoding.text(data[back:end], at_start=not self.offset).block
+        at = self.stream.cut(block, 0, len(block))
+        at_end = self.size <= self.offset + len(data) - back
+        if at == len(block) or (at_end and not patient):
+            return self._take(data, back, end)
+        rest = self.encoding.last_lines(data, back, end, block.count(NEWLINE, at))
+        self.held = True
+        if not at or rest == back:
+            self.scanned, self.hollow = len(data) - back, ends_in_hole(data)
+            return None
+        piece = self._take(data, back, rest)
+        self.scanned = end - rest if self.size <= self.offset + end - rest else 0
+        return piece
 
     def _take(self, data: bytes, back: int, end: int) -> Piece:
         block = data[back:end]
@@ -272,5 +305,5 @@ class Tail:
 
     def _move(self, offset: int) -> None:
         back = min(offset, BEFORE_BYTES)
-        self.offset, self.scanned = offset, 0
+        self.offset, self.scanned, self.held = offset, 0, False
         self.before = Fingerprint.of(os.pread(self.fd, back, offset - back)) if back else NOTHING

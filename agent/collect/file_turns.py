@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from typing import TYPE_CHECKING
 
 from agent.clock import Time
 from agent.collect.file_faults import Faults
@@ -15,23 +16,31 @@ from agent.collect.file_rotation import copies, has_writer, holds_the_rest, same
 from agent.collect.file_tail import Piece, Rewritten, Tail
 from agent.wire.encoding import encoding_of
 
+if TYPE_CHECKING:
+    from agent.collect.parse import Parser
+
 _ABSENT = (FileNotFoundError, NotADirectoryError)
 
 
 class Turns:
     """Reads from whatever in ``followed`` is ready."""
 
-    def __init__(self, options: FileOptions, followed: Followed, faults: Faults) -> None:
+    def __init__(self, options: FileOptions, followed: Followed, faults: Faults, parser: Parser | None = None) -> None:
         self._options = options
         self._followed = followed
         self._faults = faults
         self._encoding = encoding_of(options.encoding)
+        self._parser = parser
+        self._held: dict[Tail, None] = {}
 
     def next(self, now: Time) -> tuple[Tail, Piece] | None:
         """A file and the next piece of it, or None when there is nothing to read anywhere."""
         ready = self._followed.ready
+        ready.update(dict.fromkeys(self._due(now)))
         waiting = 0
         while ready:
+            if waiting == len(ready) and any(map(self._holds, (former for tail in ready for former in tail.after))):
+                return None
             if waiting == len(ready):  # for each other, in a circle that should not be: nobody waits any more
                 for tail in ready:
                     tail.after = ()
@@ -48,12 +57,31 @@ class Turns:
                 return tail, piece
         return None
 
+    def due_seconds(self) -> float:
+        """When, on the monotonic clock, the next record has waited long enough for more lines; infinite for none."""
+        since = min((tail.still_since for tail in self._held), default=float("inf"))
+        return since + self._options.join_seconds
+
+    def _due(self, now: Time) -> list[Tail]:
+        """The files whose last record has waited long enough."""
+        if not self._held:
+            return []
+        before = now.monotonic_seconds - self._options.join_seconds
+        due = [tail for tail in self._held if tail.still_since <= before]
+        for tail in due:
+            del self._held[tail]
+        return [tail for tail in due if tail.inode in self._followed.tails]
+
     def _waits(self, tail: Tail) -> bool:
         """Whether a file that had this one's name before still has something to read; it goes first."""
-        if any(former in self._followed.ready for former in tail.after):
+        if any(former in self._followed.ready or self._holds(former) for former in tail.after):
             return True
         tail.after = ()
         return False
+
+    def _holds(self, tail: Tail) -> bool:
+        """Whether a record of the file is to be read that waits for more lines, within its time."""
+        return tail.held and not tail.error and self._followed.tails.get(tail.inode) is tail
 
     def _turn(self, tail: Tail, now: Time) -> Piece | None:
         before = tail.offset, tail.scanned
@@ -90,7 +118,13 @@ class Turns:
             if self._may_be_copy(tail, now):
                 return None
             tail.fresh = False
-        piece = tail.read(self._options.block_bytes, self._options.max_line_bytes)
+        options, patient = self._options, True
+        if self._parser is not None:
+            tail.stream = tail.stream or self._parser.stream()
+            patient = now.monotonic_seconds - tail.still_since < options.join_seconds
+        piece = tail.read(options.block_bytes, options.max_line_bytes, patient=patient)
+        if tail.held:
+            self._held[tail] = None
         if piece is None and not tail.behind and self._followed.to_let_go(tail, now):
             piece = self._let_go(tail, status, now)
         return piece
@@ -103,7 +137,7 @@ class Turns:
         deleted = tail.where is None and not status.st_nlink
         if deleted and has_writer(tail.fd):
             return None
-        piece = tail.finish(self._options.max_line_bytes)
+        piece = tail.finish(max(self._options.max_line_bytes, self._options.max_record_bytes))
         if piece is None and os.fstat(tail.fd).st_size == status.st_size:
             if tail.where is None:
                 self._followed.vanish(tail, now, for_good=deleted)

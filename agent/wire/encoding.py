@@ -81,6 +81,15 @@ class Encoding(Struct, frozen=True):
             at = data.rfind(self.newline, start, at + self.unit - 1)
         return at
 
+    def last_lines(self, data: bytes, start: int, end: int, count: int) -> int:
+        """Where the last ``count`` of the whole lines ``data[start:end]`` begin; ``start`` where there are no more."""
+        at = end
+        for _ in range(count + 1):
+            at = self.rfind(data, start, at)
+            if at < 0:
+                return start
+        return at + self.unit
+
     def whole_units(self, data: bytes) -> bytes:
         """``data`` without the character at its end that is not all there."""
         if self.unit > 1:

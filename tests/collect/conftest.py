@@ -104,8 +104,8 @@ def check(batch: Logs) -> None:
     """What every batch of the source holds to."""
     assert batch.source == "file"
     assert batch.first_time_ns == 0
-    assert batch.count == batch.block.count(b"\n")
-    assert not batch.block or batch.block.endswith(b"\n")
+    assert batch.count == batch.block.count(batch.separator)
+    assert not batch.block or batch.block.endswith(batch.separator)
     assert batch.count or batch.positions
     if batch.count:
         assert batch.origin is not None

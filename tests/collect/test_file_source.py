@@ -144,6 +144,7 @@ def test_status_says_how_far_behind_it_is(reader: Reader) -> None:
         "files_unreadable": [],
         "behind_bytes": 4,
         "directories": 1,
+        "formats": {},
         "watching": "inotify",
     }
     assert reader.meter.value("telemetry_agent_files_open", ("file",)) == 1

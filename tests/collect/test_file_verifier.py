@@ -11,12 +11,14 @@ import shutil
 import tempfile
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from agent.collect.file_identity import inode_of, key_at
+from agent.collect.parse_options import Multiline
 from tests.collect.conftest import Reader
 from tests.fakes import FakeClock
 
@@ -39,15 +41,22 @@ class Rotations(RuleBasedStateMachine):
         self.repeats = False
         self.history: list[tuple[dict[str, str], int]] = []
 
-    @initialize(watch=st.booleans(), block_bytes=st.sampled_from([4096, 1 << 16]), open_files=st.integers(2, 6))
-    def begin(self, watch: bool, block_bytes: int, open_files: int) -> None:
-        self.options = {
+    @initialize(
+        watch=st.booleans(),
+        block_bytes=st.sampled_from([4096, 1 << 16]),
+        open_files=st.integers(2, 6),
+        joined=st.booleans(),
+    )
+    def begin(self, watch: bool, block_bytes: int, open_files: int, joined: bool) -> None:
+        self.options: dict[str, Any] = {
             "watch": watch,
             "block_bytes": block_bytes,
             "max_open_files": open_files,
             "max_line_bytes": MOST_LINE_BYTES,
             "rotate_wait_seconds": 3.0,
         }
+        if joined:  # every line may be one that goes on
+            self.options["multiline"] = Multiline(start="^[abc]:")
         self.reader.start(**self.options)
         self.take_in(2)
 
