@@ -45,13 +45,6 @@ ratio = 0.5
 [process.rate_limit]
 records_per_second = 100
 [process.truncate]
-[process.filter]
-when = [{{ contains = "probe" }}]
-[process.sample]
-ratio = 0.5
-[process.rate_limit]
-records_per_second = 100
-[process.truncate]
 [export.loki]
 url = "http://127.0.0.1:3100"
 [export.remote_write]
@@ -97,7 +90,7 @@ def test_commands_that_read_the_configuration_load_what_declares_and_nothing_tha
     declared = {*COLLECTORS.values(), *PROCESSORS.values(), *DESTINATIONS.values()}
     assert declared <= modules
     stages = ("agent.collect.", "agent.process.", "agent.export.")
-    assert {m for m in modules if m.startswith(stages)} - declared == {"agent.export.httpoptions"}
+    assert {m for m in modules if m.startswith(stages)} - declared == {"agent.export.httpoptions", "agent.collect.parse_options"}
 
 
 def test_telling_the_version_loads_next_to_nothing() -> None:
