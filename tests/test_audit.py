@@ -7,6 +7,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,6 +26,7 @@ from agent.serve.options import ServeOptions
 from agent.serve.routes import text_response
 from agent.supervise import audited, reload
 from agent.supervise.audited import KEPT, MOST_CHANGES
+from agent.supervise.swap import Swap
 from agent.worker import Worker
 from tests.agent_process import DEAD_LOKI, command, running, written
 from tests.fakes import FakeClock, settle
@@ -39,6 +41,14 @@ class Kept(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self.records.append(record)
+
+
+@pytest.fixture(autouse=True)
+def nothing_to_swap(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def swap(_pipeline: Any, _config: Any) -> Swap:
+        return Swap()
+
+    monkeypatch.setattr(reload, "swap", swap)
 
 
 @pytest.fixture
@@ -68,7 +78,6 @@ class Configured:
         self.agent: Any = SimpleNamespace(
             config_path=self.path,
             config=self.load(),
-            loaded=None,
             load_fault=None,
             host=Host(folder, folder, environ=self.environ),
             logs=SimpleNamespace(set_level=lambda _: None, set_format=lambda _: None),
@@ -89,14 +98,9 @@ class Configured:
     async def reload(self, body: str) -> None:
         """SIGHUP, with another configuration."""
         self.path.write_text(body)
-        wanted = asyncio.Event()
-        wanted.set()
-        done = asyncio.Event()
-        with Worker("reload") as worker:
-            task = asyncio.ensure_future(reload.reload_when(wanted, self.agent, worker, done.set))
-            await done.wait()
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        pipeline: Any = SimpleNamespace(drains={})
+        with Worker("reload") as worker, suppress(AgentError):
+            await reload.Reloading(self.agent, pipeline, worker, lambda _config: None).reload()
 
 
 LOKI = '[export.loki]\nurl = "http://a:3100"\nheaders = {{ X-Key = "{}" }}\n'
@@ -161,10 +165,11 @@ async def test_a_reload_tells_each_table_and_option_that_changed_and_no_secret(
 
 async def test_a_reload_that_is_refused_tells_every_fault(tmp_path: Path, said: list[logging.LogRecord]) -> None:
     configured = Configured(tmp_path, "")
+    before = configured.agent.config
     await configured.reload("[collect.jurnal]\n[agent]\nlog_level = 3\n")
     assert events(said)[-1]["event"] == "configuration_refused"
     assert len(events(said)[-1]["faults"]) == 2
-    assert configured.agent.loaded is None
+    assert configured.agent.config.collect == before.collect
 
 
 async def test_a_file_that_cannot_be_read_is_refused_in_the_audit_log_too(

@@ -36,6 +36,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     RUN: ("agent.cli.run", "run the agent in the foreground"),
     "check": ("agent.cli.check", "find every fault in the configuration"),
     "config": ("agent.cli.config", "show the configuration, its schema or its reference"),
+    "diff": ("agent.cli.diff", "show what a reload would change"),
+    "reload": ("agent.cli.reload", "take over the configuration as it is written now"),
     "status": ("agent.cli.status", "show what the running agent is doing"),
     "logs": ("agent.cli.logs", "search what the agent wrote about itself"),
     "ledger": ("agent.cli.ledger", "account for every record"),

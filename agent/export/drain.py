@@ -119,6 +119,7 @@ class Drain:
     ) -> None:
         self.state = LaneState(name, progress_seconds=clock.monotonic_seconds())
         self.last_try = False
+        self.leaving = False
         self._queue = queue
         self._requests = Requests(self.state, destination, clock, meter)
         self._clock = clock
@@ -138,14 +139,21 @@ class Drain:
         """Tries again at once: the configuration or a secret has changed, or somebody asked."""
         self._nudged.set()
 
+    def leave(self) -> None:
+        """Ends ``run`` behind the request that is under way."""
+        self.leaving = True
+        self._nudged.set()
+
     async def run(self) -> None:
-        """Sends what there is, for ever; once ``last_try`` is set, until nothing is left or one try fails."""
-        while True:
+        """Sends what there is, for ever; once ``last_try`` is set, until nothing is left or one try fails, and once
+        ``leaving`` is, until the request that is under way has been answered."""
+        while not self.leaving:
             pause = await (self._turn() if self.state.hold_reason is None else self._probe())
             if self.last_try and pause is not MORE:
-                self.state.does("idle", self._clock.monotonic_seconds())
-                return
-            await self._rest(pause)
+                break
+            if not self.leaving:
+                await self._rest(pause)
+        self.state.does("idle", self._clock.monotonic_seconds())
 
     # Sending
 
@@ -157,7 +165,7 @@ class Drain:
         for unit in self._units(parcels, self._careful_until):
             with correlated():
                 pause = await self._pass(unit)
-            if pause is not MORE:
+            if pause is not MORE or self.leaving:
                 return pause
             if self._by_cycle:
                 with suppress(TimeoutError):

@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 
 from msgspec import Struct, field
 from msgspec.structs import replace
 
 from agent.batch import Batch, Logs, Position
-from agent.clock import Clock, Time, now
+from agent.clock import NANOSECONDS, Clock, Time, now
 from agent.contract import Flow, Held, Processor
 from agent.ownlogs import Repeating
 from agent.ownmetrics import Meter
@@ -27,9 +27,11 @@ from agent.ownmetrics import Meter
 log = logging.getLogger("telemetry_agent.process")
 
 AtOnce = Callable[[Sequence[Batch], Time], Iterable[Batch]]
-FAILED = "failed"
+FAILED, REMOVED = "failed", "removed"
 NEVER = 3600.0
 """Longer than anybody waits for what is due, and a number that can be slept."""
+FOR_GOOD_SECONDS = 366 * 86400
+"""Longer than any processor may hold something."""
 QUIET_SECONDS = 60.0
 """A processor that has not failed for that long is said to work again."""
 
@@ -115,6 +117,24 @@ class Chain:
             made = self._account(link, [], partial(link.processor.due, moment), step)
             if made:
                 self._pass(place + 1, made, step)
+        return step
+
+    def released(self, names: Collection[str]) -> Step:
+        """What the processors of these names still hold, because they will not be asked again; what one of them does
+        not give even then counts as dropped by it."""
+        step, moment = Step(), now(self._clock)
+        late = Time(moment.wall_ns, moment.monotonic_seconds + FOR_GOOD_SECONDS)
+        later = Time(moment.wall_ns + FOR_GOOD_SECONDS * NANOSECONDS, late.monotonic_seconds)
+        for place, link in enumerate(self.links):
+            if link.name not in names or link.held is None:
+                continue
+            for when in (late, later):
+                made = self._account(link, [], partial(link.processor.due, when), step)
+                if made:
+                    self._pass(place + 1, made, step)
+            for flow, records in _records(link.held).items():
+                step.dropped[flow, f"{link.name}.{REMOVED}"] += records
+            step.states[link.name] = link.held = None
         return step
 
     def ending(self) -> Step:

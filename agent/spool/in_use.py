@@ -64,6 +64,13 @@ class StoreInUse:
         self._replacing = asyncio.Lock()
         self._copied = (0, 0, 0)
 
+    def change(self, options: SpoolOptions) -> None:
+        """Keeps to other bounds from here on; runs on the spool's thread."""
+        self.store.options = self._options = options
+        if options.reserve_bytes != self.reserve.size_bytes:
+            self.reserve.give_up()
+            self.reserve = Reserve(self.reserve.path, options.reserve_bytes)
+
     @property
     def replacing(self) -> bool:
         """Whether a damaged file is being replaced just now."""

@@ -108,6 +108,11 @@ class Spool:
             self._arrived.setdefault(lane, asyncio.Event())
         self.announce()
 
+    async def change(self, options: SpoolOptions) -> None:
+        """Keeps to other bounds from here on; ``configure`` shares them out anew."""
+        self.options = options
+        await self._worker.run(self._in_use.change, options)
+
     def _bind(self, store: Store) -> None:
         """Tells the store what the configuration says; between two commits, or their parts would not fit together."""
         configured = {self._ids[name]: bound for name, bound in self._bounds.items()}

@@ -50,7 +50,7 @@ def reloaded(agent: Agent, config: Config) -> None:
     """Writes what a good configuration changes against the one that was loaded last, and keeps it."""
     from agent.config.difference import changes, shown
 
-    found = changes(agent.loaded or agent.config, config)
+    found = changes(agent.config, config)
     _record("configuration_changed", "reloaded", config, found)
     _keep(agent.host.state_dir / KEPT, shown(config))
 

@@ -38,20 +38,19 @@ def checks(
     agent: Agent, pipeline: Pipeline, progress: Progress, worker: Worker, endpoint_bound: Sequence[str]
 ) -> tuple[Check, ...]:
     """Every check of this agent."""
-    config = agent.config
     cycle = HostCycle(pipeline, agent.clock)
 
     def asked(ask: Callable[[], Finding]) -> Callable[[], Finding]:
         def run() -> Finding:
             found = ask()
-            return Finding(found.status, config.secrets.mask(found.message))
+            return Finding(found.status, agent.config.secrets.mask(found.message))
 
         return run
 
     return (
         *machine_checks(agent.host, worker, agent.clock),
         Check("progress", ("live",), asked(lambda: progress_finding(progress))),
-        Check("components_built", ("ready",), asked(lambda: components_finding(config, pipeline))),
+        Check("components_built", ("ready",), asked(lambda: components_finding(agent.config, pipeline))),
         Check("spool", ("ready",), asked(lambda: spool_finding(pipeline))),
         Check("host_cycle", ("ready",), asked(cycle.finding), when_late="degraded"),
         Check("configuration", ("ready",), asked(lambda: configuration_finding(agent)), when_late="degraded"),
@@ -64,10 +63,10 @@ def checks(
         Check("destinations", ("ready",), asked(lambda: destinations_finding(pipeline))),
         Check("sources", ("ready",), asked(lambda: sources_finding(pipeline))),
         Check("pipeline", ("startup",), asked(lambda: pipeline_finding(agent.state, pipeline))),
-        Check("destinations_opened", ("startup",), asked(lambda: opened_finding(config, pipeline))),
+        Check("destinations_opened", ("startup",), asked(lambda: opened_finding(agent.config, pipeline))),
         Check("signals_and_notify", ("startup",), asked(lambda: signals_finding(agent.notify))),
         Check("spool_opened", ("startup",), asked(lambda: spool_opened_finding(pipeline)), beside=worker),
-        Check("endpoint", ("startup",), asked(lambda: endpoint_finding(config, endpoint_bound))),
+        Check("endpoint", ("startup",), asked(lambda: endpoint_finding(agent.config, endpoint_bound))),
     )
 
 
@@ -153,7 +152,7 @@ def configuration_finding(agent: Agent) -> Finding:
     say what the agent does, and it would not start with them."""
     if agent.load_fault is not None:
         return Finding("degraded", f"the last reload was refused, the old configuration goes on: {agent.load_fault}")
-    return Finding("ok", f"loaded from {', '.join(str(path) for path in (agent.loaded or agent.config).files)}")
+    return Finding("ok", f"loaded from {', '.join(str(path) for path in agent.config.files)}")
 
 
 async def instance_finding(host: Host, pipeline: Pipeline, worker: Worker) -> Finding:

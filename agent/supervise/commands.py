@@ -2,6 +2,8 @@
 
 status                                    the status document
 ledger                                    the ledger as of the last commit
+reload                                    changes to the configuration as it is written now, and says what was done
+diff                                      what a reload would change
 bounds                                    how much the spool, and each lane of it, may hold
 retire   lane                             lets go of what an orphaned lane holds
 replay   quarantine=true [lane]           sends again what was refused
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from agent.clock import RecordTimes
     from agent.spool.spool import Spool
     from agent.spool.store import Store
+    from agent.supervise.reload import Reloading
 
 Command = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
@@ -38,11 +41,22 @@ MOST_UPLOAD_BYTES: Final = 16 << 20
 """Of all uploads together; the oldest makes way."""
 
 
-def commands(status: Status, pipeline: Pipeline) -> dict[str, Command]:
+def commands(status: Status, pipeline: Pipeline, reloading: Reloading) -> dict[str, Command]:
     """The commands by name."""
-    spool = pipeline.spool
-    uploads = Uploads()
+    return {**_looking(status, pipeline.spool), **_changing(pipeline.spool), **_reloading(reloading)}
 
+
+def _reloading(reloading: Reloading) -> dict[str, Command]:
+    async def reload(_request: dict[str, Any]) -> dict[str, Any]:
+        return {"done": await reloading.reload()}
+
+    async def diff(_request: dict[str, Any]) -> dict[str, Any]:
+        return {"changes": await reloading.compared()}
+
+    return {"reload": reload, "diff": diff}
+
+
+def _looking(status: Status, spool: Spool) -> dict[str, Command]:
     async def show_status(_request: dict[str, Any]) -> dict[str, Any]:
         return await status.asked_for()
 
@@ -51,6 +65,12 @@ def commands(status: Status, pipeline: Pipeline) -> dict[str, Command]:
 
     async def bounds(_request: dict[str, Any]) -> dict[str, Any]:
         return _bounds(spool)
+
+    return {"status": show_status, "ledger": ledger, "bounds": bounds}
+
+
+def _changing(spool: Spool) -> dict[str, Command]:
+    uploads = Uploads()
 
     async def retire(request: dict[str, Any]) -> dict[str, Any]:
         return {"records": await spool.operate(partial(replay.retire_named, name=_text(request, "lane")))}
@@ -68,14 +88,7 @@ def commands(status: Status, pipeline: Pipeline) -> dict[str, Command]:
             payloads = [_bytes(each) for each in _list(request, "batches")]
         return {"records": await spool.operate(partial(_taken_in, spool.times, payloads, lane))}
 
-    return {
-        "status": show_status,
-        "ledger": ledger,
-        "bounds": bounds,
-        "retire": retire,
-        "upload": upload,
-        "replay": send_again,
-    }
+    return {"retire": retire, "upload": upload, "replay": send_again}
 
 
 class Uploads:

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import msgspec
 
-from agent.errors import AgentError, StateHeld
+from agent.errors import AgentError, ConfigError, StateHeld
 
 log = logging.getLogger("telemetry_agent.control")
 
@@ -119,6 +119,8 @@ class _Clients:
             return _no(f"{name!r:.60} is no command; there are {', '.join(sorted(self._commands))}")
         try:
             return {"ok": True, **await command(request)}
+        except ConfigError as error:
+            return _no(str(error)) | {"faults": [str(fault) for fault in error.faults]}
         except AgentError as error:
             return _no(str(error))
         except Exception as error:

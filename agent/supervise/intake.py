@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -62,6 +62,17 @@ class Intake:
         """Asks the processors for what they make because the agent stops."""
         await self._step(self._chain.ending)
 
+    @asynccontextmanager
+    async def paused(self) -> AsyncIterator[None]:
+        """Nothing goes through the processors until it is left, so that they can be changed; ``released`` may."""
+        async with self._order:
+            yield
+
+    async def released(self, names: Sequence[str]) -> None:
+        """While it is paused: lets the processors of these names go of all that they hold."""
+        if names:
+            self._put(await self._worker.run(partial(self._chain.released, names)))
+
     async def _step(self, call: Callable[[], Step], *, at_once: bool = False) -> None:
         """Runs the chain and puts what it made. Cancelling does not come between the two: what processors hold has
         changed by then, and would be committed without the batch that changed it."""
@@ -77,8 +88,11 @@ class Intake:
             step = call() if at_once else await self._worker.run(call)
             if step.states or any(link.last_error is not None for link in self._chain.links):
                 self._stirred.set()
-            if step.batches or step.read or step.dropped or step.states or step.positions:
-                self._spool.put(_taken(step))
+            self._put(step)
+
+    def _put(self, step: Step) -> None:
+        if step.batches or step.read or step.dropped or step.states or step.positions:
+            self._spool.put(_taken(step))
 
     async def tick(self) -> None:
         """Asks again and again until cancelled, as often as the processors that hold something want to be asked."""

@@ -41,6 +41,22 @@ class Notify:
         """Says that the agent is on its way out."""
         self._say("STOPPING=1\nSTATUS=stopping")
 
+    @contextmanager
+    def reloading(self, clock: Clock) -> Iterator[None]:
+        """Says that the configuration is read again, and, when it is left, that the agent is as ready as before.
+
+        sd_notify(3): a unit of Type=notify-reload waits for both, and for the monotonic time in microseconds.
+        """
+        self._say(f"RELOADING=1\nMONOTONIC_USEC={int(clock.monotonic_seconds() * 1e6)}")
+        try:
+            yield
+        finally:
+            self._say("READY=1")
+
+    def extend(self, seconds: float) -> None:
+        """Asks for that much more time before starting or stopping counts as failed (EXTEND_TIMEOUT_USEC)."""
+        self._say(f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")
+
     def alive(self) -> None:
         """Feeds the watchdog."""
         self._say("WATCHDOG=1")

@@ -9,13 +9,14 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
+from typing import Any
 
 from msgspec import Struct, field
 
 from agent.batch import Family
 from agent.clock import Clock
 from agent.config.model import Config, Configured
-from agent.contract import Context, Destination, Source
+from agent.contract import Context, Source
 from agent.errors import AgentError, ConfigError
 from agent.export.drain import Drain
 from agent.host import Host
@@ -34,36 +35,6 @@ SOURCE_SECONDS = 20.0
 LOOK_SECONDS = 0.1
 
 
-class Pipeline(Struct):
-    """Everything between the machine and the destinations, opened."""
-
-    spool: Spool
-    intake: Intake
-    chain: Chain
-    source_names: frozenset[str] = frozenset()
-    drains: dict[str, Drain] = field(default_factory=dict)
-    sources: list[SourceState] = field(default_factory=list)
-    draining: list[asyncio.Task[None]] = field(default_factory=list)
-    collecting: list[asyncio.Task[None]] = field(default_factory=list)
-
-    def views(self) -> list[Callable[[], Awaitable[Sequence[Family]]]]:
-        """What the open sources of metrics are asked for what they read now."""
-        return [view for state in self.sources if (view := getattr(state.source, "view", None)) is not None]
-
-    async def source(self, name: str) -> Source | None:
-        """The source of this name, once it is open. None where there is none, or it is not open in time."""
-        if name not in self.source_names:
-            return None
-        with suppress(TimeoutError):
-            async with asyncio.timeout(SOURCE_SECONDS):
-                while True:
-                    for state in self.sources:
-                        if state.name == name and state.source is not None:
-                            return state.source
-                    await asyncio.sleep(LOOK_SECONDS)
-        return None
-
-
 class Contexts:
     """Makes what each component is given when it is opened."""
 
@@ -76,13 +47,21 @@ class Contexts:
         spool: Spool,
         readings: Callable[[], Awaitable[Readings]] | None = None,
     ) -> None:
-        self._readings = readings
+        self.readings = readings
+        self.clock = clock
+        self.meter = meter
         self._route = router(config.export)
         self._config = config
         self._host = host
-        self._clock = clock
-        self._meter = meter
         self._spool = spool
+
+    def routed(self, configured: Configured) -> bool:
+        """Whether any destination takes what a component makes."""
+        return any(self._route((configured.name, signal)) for signal in configured.component.signals)
+
+    def after(self, config: Config) -> Contexts:
+        """The same of another configuration."""
+        return Contexts(config, self._host, self.clock, self.meter, self._spool, self.readings)
 
     def of(self, configured: Configured, *, fresh: bool = False) -> Context:
         """The context of one component; a ``fresh`` one has no past."""
@@ -91,16 +70,73 @@ class Contexts:
         return Context(
             name=configured.name,
             host=self._host,
-            clock=self._clock,
-            meter=self._meter,
+            clock=self.clock,
+            meter=self.meter,
             labels=self._config.agent.labels,
             positions=positions,
             first_start=not positions,
-            routed=any(self._route((configured.name, signal)) for signal in configured.component.signals),
-            readings=self._readings,
+            routed=self.routed(configured),
+            readings=self.readings,
             state=self._spool.state(configured.name) if holding else None,
             secrets=self._config.secrets,
         )
+
+
+class Part(Struct):
+    """One destination or processor, opened: what it is configured as, what it is, and what closes it."""
+
+    configured: Configured
+    opened: Any
+    closing: AsyncExitStack
+
+
+class Pipeline(Struct):
+    """Everything between the machine and the destinations, opened.
+
+    ``mind`` is told of every task that runs for good, so that one that fails does not fail unseen.
+    """
+
+    config: Config
+    contexts: Contexts
+    spool: Spool
+    intake: Intake
+    chain: Chain
+    worker: Worker
+    destinations: dict[str, Part] = field(default_factory=dict)
+    processors: dict[str, Part] = field(default_factory=dict)
+    drains: dict[str, Drain] = field(default_factory=dict)
+    sources: list[SourceState] = field(default_factory=list)
+    lane_tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    source_tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    ticking: list[asyncio.Task[None]] = field(default_factory=list)
+    mind: Callable[[asyncio.Task[None]], object] = lambda task: None
+
+    @property
+    def draining(self) -> list[asyncio.Task[None]]:
+        """The tasks that empty the lanes."""
+        return list(self.lane_tasks.values())
+
+    @property
+    def collecting(self) -> list[asyncio.Task[None]]:
+        """The tasks that take in."""
+        return [*self.source_tasks.values(), *self.ticking]
+
+    def views(self) -> list[Callable[[], Awaitable[Sequence[Family]]]]:
+        """What the open sources of metrics are asked for what they read now."""
+        return [view for state in self.sources if (view := getattr(state.source, "view", None)) is not None]
+
+    async def source(self, name: str) -> Source | None:
+        """The source of this name, once it is open. None where there is none, or it is not open in time."""
+        if all(each.name != name for each in self.config.collect):
+            return None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SOURCE_SECONDS):
+                while True:
+                    for state in self.sources:
+                        if state.name == name and state.source is not None:
+                            return state.source
+                    await asyncio.sleep(LOOK_SECONDS)
+        return None
 
 
 @asynccontextmanager
@@ -109,71 +145,84 @@ async def open_pipeline(
 ) -> AsyncIterator[Pipeline]:
     """Opens destinations and processors and starts draining; ``start_sources`` does the rest."""
     contexts = Contexts(config, host, clock, meter, spool)
-    lossy = frozenset(each.name for each in config.collect if each.component.lossy)
-    await spool.configure(lanes_of(config.export), router(config.export), lossy)
-    async with AsyncExitStack() as stack:
-        worker = stack.enter_context(Worker("process"))
-        destinations = {each.name: await _open(stack, each, contexts.of(each)) for each in config.export}
-        chain = await open_chain(stack, config, contexts, clock, meter)
-        names = frozenset(each.name for each in config.collect)
-        pipeline = Pipeline(spool, Intake(spool, chain, worker, clock, meter), chain, names)
-        healer = Healer(pipeline.source, partial(fresh_chain, config, contexts, clock), worker)
-        for each in config.export:
-            for signal in each.component.signals:
-                name = lane_name(each.name, signal)
-                drain = _drain(name, spool, destinations[each.name], clock, meter, healer)
-                drain.state.timeout_seconds = getattr(each.options, "timeout_seconds", 0.0)
-                pipeline.drains[name] = drain
-        pipeline.draining = [
-            asyncio.create_task(drain.run(), name=f"drain {name}") for name, drain in pipeline.drains.items()
-        ]
+    await spool.configure(lanes_of(config.export), router(config.export), lossy(config))
+    with Worker("process") as worker:
+        chain = Chain((), clock, meter)
+        pipeline = Pipeline(config, contexts, spool, Intake(spool, chain, worker, clock, meter), chain, worker)
         try:
+            for each in config.export:
+                pipeline.destinations[each.name] = await open_part(each, contexts.of(each))
+            for each in config.process:
+                pipeline.processors[each.name] = await open_part(each, contexts.of(each))
+            chain.links = [link_of(part) for part in pipeline.processors.values()]
+            for part in pipeline.destinations.values():
+                start_drains(pipeline, part)
             yield pipeline
         finally:
             await end([*pipeline.collecting, *pipeline.draining])
+            for parts in (pipeline.processors, pipeline.destinations):
+                for part in reversed(parts.values()):
+                    await part.closing.aclose()
 
 
-def _drain(name: str, spool: Spool, destination: Destination, clock: Clock, meter: Meter, healer: Healer) -> Drain:
-    takes_entries = getattr(destination, "takes_entries", False)
-    return Drain(name, LaneQueue(spool, name, takes_entries=takes_entries), destination, clock, meter, healer.heal)
+def lossy(config: Config) -> frozenset[str]:
+    """The sources that cannot wait."""
+    return frozenset(each.name for each in config.collect if each.component.lossy)
 
 
-async def open_chain(
-    stack: AsyncExitStack, config: Config, contexts: Contexts, clock: Clock, meter: Meter, *, fresh: bool = False
-) -> Chain:
-    """The configured processors, opened on ``stack``; ``fresh`` ones remember nothing."""
-    links = []
-    for each in config.process:
-        context = contexts.of(each, fresh=fresh)
-        processor = await _open(stack, each, context)
-        from_ = each.options.from_ if isinstance(each.options, ProcessorOptions) else None
-        links.append(Link(each.name, processor, sees(from_), processor.held()))
-    return Chain(links, clock, meter)
+def start_drains(pipeline: Pipeline, part: Part) -> None:
+    """Begins to empty the lanes of a destination into it."""
+    contexts, configured = pipeline.contexts, part.configured
+    healer = Healer(pipeline.source, partial(fresh_chain, pipeline), pipeline.worker)
+    takes_entries = getattr(part.opened, "takes_entries", False)
+    for signal in configured.component.signals:
+        name = lane_name(configured.name, signal)
+        queue = LaneQueue(pipeline.spool, name, takes_entries=takes_entries)
+        drain = Drain(name, queue, part.opened, contexts.clock, contexts.meter, healer.heal)
+        drain.state.timeout_seconds = getattr(configured.options, "timeout_seconds", 0.0)
+        pipeline.drains[name] = drain
+        pipeline.lane_tasks[name] = task = asyncio.create_task(drain.run(), name=f"drain {name}")
+        pipeline.mind(task)
+
+
+def link_of(part: Part) -> Link:
+    """A processor in its place in the chain."""
+    options = part.configured.options
+    from_ = options.from_ if isinstance(options, ProcessorOptions) else None
+    return Link(part.configured.name, part.opened, sees(from_), part.opened.held())
 
 
 @asynccontextmanager
-async def fresh_chain(config: Config, contexts: Contexts, clock: Clock) -> AsyncIterator[Chain]:
+async def fresh_chain(pipeline: Pipeline) -> AsyncIterator[Chain]:
     """The configured processors as they are with no past, counting for nobody."""
+    contexts = pipeline.contexts
     async with AsyncExitStack() as stack:
-        yield await open_chain(stack, config, contexts, clock, Meter(), fresh=True)
+        links = []
+        for each in pipeline.config.process:
+            part = await open_part(each, contexts.of(each, fresh=True))
+            stack.push_async_callback(part.closing.aclose)
+            links.append(link_of(part))
+        yield Chain(links, contexts.clock, Meter())
 
 
-def start_sources(
-    pipeline: Pipeline,
-    config: Config,
-    host: Host,
-    clock: Clock,
-    meter: Meter,
-    readings: Callable[[], Awaitable[Readings]] | None = None,
-) -> None:
-    """Starts taking in. ``readings`` are the agent's numbers about itself that ``meter`` does not hold."""
-    contexts = Contexts(config, host, clock, meter, pipeline.spool, readings)
-    for each in config.collect:
-        state = SourceState(each.name, each.type)
-        pipeline.sources.append(state)
-        run = run_source(each, partial(contexts.of, each), pipeline.intake, pipeline.spool, state)
-        pipeline.collecting.append(asyncio.create_task(run, name=f"source {each.name}"))
-    pipeline.collecting.append(asyncio.create_task(pipeline.intake.tick(), name="processors"))
+def start_sources(pipeline: Pipeline, readings: Callable[[], Awaitable[Readings]] | None = None) -> None:
+    """Starts taking in. ``readings`` are the agent's numbers about itself that its meter does not hold."""
+    pipeline.contexts.readings = readings
+    for each in pipeline.config.collect:
+        start_source(pipeline, each)
+    ticking = asyncio.create_task(pipeline.intake.tick(), name="processors")
+    pipeline.ticking.append(ticking)
+    pipeline.mind(ticking)
+
+
+def start_source(pipeline: Pipeline, configured: Configured) -> None:
+    """Starts taking in from one source."""
+    state = SourceState(configured.name, configured.type)
+    pipeline.sources.append(state)
+    context = partial(pipeline.contexts.of, configured)
+    run = run_source(configured, context, pipeline.intake, pipeline.spool, state)
+    pipeline.source_tasks[state.name] = task = asyncio.create_task(run, name=f"source {state.name}")
+    pipeline.mind(task)
 
 
 async def end(tasks: list[asyncio.Task[None]]) -> None:
@@ -183,11 +232,14 @@ async def end(tasks: list[asyncio.Task[None]]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _open(stack: AsyncExitStack, configured: Configured, context: Context):  # type: ignore[no-untyped-def]  # what the component opens
+async def open_part(configured: Configured, context: Context) -> Part:
+    """Opens a destination or processor. Raises AgentError or ConfigError where it cannot be."""
+    closing = AsyncExitStack()
     try:
-        return await stack.enter_async_context(configured.component.open(configured.options, context))
+        opened = await closing.enter_async_context(configured.component.open(configured.options, context))
     except (AgentError, ConfigError):
         raise
     except (OSError, ValueError) as error:
         table = f"{configured.stage}.{configured.name}"
         raise AgentError(f"[{table}] cannot be opened: {context.secrets.mask(str(error))}") from error
+    return Part(configured, opened, closing)

@@ -1,74 +1,138 @@
-"""This file reads the configuration again on SIGHUP: the log level and format change, and lanes that wait try again.
+"""This file reads the configuration again, on SIGHUP or when a command asks, and changes the agent to it.
 
-A configuration with faults changes nothing, and every fault is said.
+    read ─▶ faults: the old one goes on, everybody is told why
+         └▶ what can change while it runs, changes (agent/supervise/swap.py); what cannot is named
+
+A configuration of which something cannot be opened is refused like one with faults, and nothing has changed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from agent.errors import AgentError, ConfigError
 from agent.supervise import audited
 from agent.supervise.settle import forget_reading
+from agent.supervise.swap import swap, swap_of
 from agent.worker import Worker
 
 if TYPE_CHECKING:
     from agent.config.model import Config
     from agent.secrets import Secrets
+    from agent.supervise.pipeline import Pipeline
     from agent.supervise.run import Agent
 
 log = logging.getLogger("telemetry_agent.supervise")
 
+WHILE_RUNNING: Final = frozenset({"labels", "log_level", "log_format"})
+"""The options of ``[agent]`` that take effect without a restart."""
 
-async def reload_when(wanted: asyncio.Event, agent: Agent, worker: Worker, nudge: Callable[[], object]) -> None:
-    """Reads it again each time ``wanted`` is set, until cancelled; ``nudge`` makes lanes that wait try at once."""
-    while True:
-        await wanted.wait()
-        wanted.clear()
-        try:
-            config = await worker.run(_load, agent.config_path, agent.host.environ, agent.config.secrets)
-        except ConfigError as error:
-            log.error("the configuration was not reloaded; the old one goes on:\n%s", error)
-            agent.load_fault = audited.refused(agent, error)
-        except (AgentError, OSError) as error:
-            log.error("the configuration was not reloaded; the old one goes on: %s", error)
-            agent.load_fault = audited.refused(agent, error)
-        else:
-            apply(agent, config)
-            await worker.run(audited.reloaded, agent, config)
-            agent.loaded, agent.load_fault = config, None
-        forget_reading()
-        nudge()  # also where the configuration is wrong: a secret in a file of its own may be right now
+REFUSED: Final = "the configuration was not reloaded; the old one goes on"
 
 
-def apply(agent: Agent, config: Config) -> None:
-    """Changes what can be changed while it runs, and says what cannot."""
-    agent.logs.set_level(config.agent.log_level)
-    agent.logs.set_format(config.agent.log_format)
-    waiting = _left_for_the_next_start(agent.config, config)
-    log.info(
-        "reloaded: log level %s, log format %s%s",
-        config.agent.log_level,
-        config.agent.log_format,
-        f"; takes effect at the next start: {', '.join(waiting)}" if waiting else "",
-    )
+class Reloading:
+    """Reads and changes, one after the other. ``done`` is called with each configuration that has been taken."""
+
+    def __init__(self, agent: Agent, pipeline: Pipeline, worker: Worker, done: Callable[[Config], object]) -> None:
+        self._agent = agent
+        self._pipeline = pipeline
+        self._worker = worker
+        self._done = done
+        self._at_start = agent.config
+        self._one_by_one = asyncio.Lock()
+
+    async def serve(self, wanted: asyncio.Event) -> None:
+        """Reloads each time ``wanted`` is set, until cancelled; what is wrong stands in the log."""
+        while True:
+            await wanted.wait()
+            wanted.clear()
+            with self._agent.notify.reloading(self._agent.clock):
+                try:
+                    await self.reload()
+                except (AgentError, OSError) as error:
+                    log.debug("the reload was refused: %s", error)
+
+    async def reload(self) -> list[str]:
+        """Changes to the configuration as it is written now; returns what was done, a sentence each.
+
+        Raises ConfigError, AgentError or OSError where it is refused; then everything goes on as before.
+        """
+        async with self._one_by_one:
+            try:
+                return await self._reload()
+            except (AgentError, OSError) as error:
+                text = f"{REFUSED}:\n%s" if isinstance(error, ConfigError) else f"{REFUSED}: %s"
+                log.error(text, error)
+                self._agent.load_fault = audited.refused(self._agent, error)
+                raise
+            finally:
+                forget_reading()
+                for drain in self._pipeline.drains.values():
+                    drain.nudge()  # also where the configuration is wrong: a secret in a file of its own may be right
+
+    async def compared(self) -> list[str]:
+        """What a reload would change, a line for each difference, and what it would do. Raises as ``reload`` does."""
+        agent = self._agent
+        async with self._one_by_one:
+            try:
+                config = await self._worker.run(_load, agent.config_path, agent.host.environ, agent.config.secrets)
+                changes = await self._worker.run(_changes, agent.config, config)
+            finally:
+                forget_reading()
+        if not changes:
+            return []
+        contexts = self._pipeline.contexts
+        plan = swap_of(agent.config, config, contexts, contexts.after(config)).sentence()
+        return [*changes, *_sentences([f"a reload: {plan}"] if plan else [], self._waiting(config))]
+
+    def _waiting(self, new: Config) -> list[str]:
+        """What is configured differently than at the start and cannot be changed while the agent runs."""
+        old = self._at_start
+        names = [name for name in type(old.agent).__struct_fields__ if name not in WHILE_RUNNING]
+        return [
+            *(f"[agent] {name}" for name in names if getattr(old.agent, name) != getattr(new.agent, name)),
+            *(["[serve]"] if old.serve != new.serve else []),
+        ]
+
+    async def _reload(self) -> list[str]:
+        agent = self._agent
+        config = await self._worker.run(_load, agent.config_path, agent.host.environ, agent.config.secrets)
+        before = agent.config
+        plan = (await swap(self._pipeline, config)).sentence()
+        done = [*_of_the_agent(before, config), *([plan] if plan else [])]
+        agent.logs.set_level(config.agent.log_level)
+        agent.logs.set_format(config.agent.log_format)
+        await self._worker.run(audited.reloaded, agent, config)
+        agent.config, agent.load_fault = config, None
+        self._done(config)
+        sentences = _sentences(done, self._waiting(config))
+        log.info("reloaded: %s", "; ".join(sentences) or "nothing is configured differently")
+        return sentences
 
 
-def _left_for_the_next_start(old: Config, new: Config) -> list[str]:
-    """The tables that are not as they were when the agent started, beside the log's options."""
-    before = {f"{each.stage}.{each.name}": each for each in old.components()}
-    after = {f"{each.stage}.{each.name}": each for each in new.components()}
-    changing = {"log_level", "log_format"}
-    names = [name for name in type(old.agent).__struct_fields__ if name not in changing]
+def _of_the_agent(old: Config, new: Config) -> list[str]:
+    """What takes effect at once and is no component's."""
+    was, now = old.agent, new.agent
     return [
-        *(f"[agent] {name}" for name in names if getattr(old.agent, name) != getattr(new.agent, name)),
-        *(f"[{name}]" for name in ("spool", "serve") if getattr(old, name) != getattr(new, name)),
-        *(f"[{name}]" for name in {**before, **after} if before.get(name) != after.get(name)),
+        *(["labels changed"] if was.labels != now.labels else []),
+        *([f"log level {now.log_level}"] if was.log_level != now.log_level else []),
+        *([f"log format {now.log_format}"] if was.log_format != now.log_format else []),
+        *(["[spool] bounds changed"] if old.spool != new.spool else []),
     ]
+
+
+def _sentences(done: Sequence[str], waiting: Sequence[str]) -> list[str]:
+    return [*done, *([f"takes effect at the next start: {', '.join(waiting)}"] if waiting else [])]
+
+
+def _changes(old: Config, new: Config) -> list[str]:
+    from agent.config.difference import changes
+
+    return changes(old, new)
 
 
 def _load(path: Path, environ: Mapping[str, str], secrets: Secrets) -> Config:

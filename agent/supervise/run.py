@@ -10,7 +10,7 @@ import asyncio
 import logging
 import resource
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from msgspec import Struct
 
 from agent.clock import Clock, SystemClock
 from agent.config.model import Config
-from agent.errors import AgentError, SpoolDamaged, SpoolFull
+from agent.errors import AgentError, ConfigError, SpoolDamaged, SpoolFull
 from agent.host import Host
 from agent.ownlogs import OwnLogs, open_logs
 from agent.ownmetrics import Meter
@@ -37,7 +37,7 @@ from agent.supervise.drainout import drain_out
 from agent.supervise.notify import Notify, feed_watchdog, notifying
 from agent.supervise.pipeline import Pipeline, end, open_pipeline, start_sources
 from agent.supervise.progress import Progress
-from agent.supervise.reload import reload_when
+from agent.supervise.reload import Reloading
 from agent.supervise.settle import freeze, settle
 from agent.supervise.status import Status, looking, masked_in, status_line
 from agent.supervise.stop import Stop, stopping
@@ -70,8 +70,6 @@ class Agent(Struct):
     logs: OwnLogs
     notify: Notify
     state: str = "starting"
-    loaded: Config | None = None
-    """The configuration that was read last, where that is another one than it runs with."""
     load_fault: str | None = None
     """Why the configuration could not be read the last time it was."""
     stop_reason: str = ""
@@ -136,14 +134,12 @@ async def _run(agent: Agent, notify: Notify) -> int:
         )
         progress = Progress(pipeline, agent.clock)
         worker = stack.enter_context(Worker("serve"))
-        status = await _open_outside(agent, pipeline, progress, worker, stack, began_ns)
-        start_sources(pipeline, agent.config, agent.host, agent.clock, agent.meter, status.readings)
+        status, reloading = await _open_outside(agent, pipeline, progress, worker, stack, began_ns)
+        start_sources(pipeline, status.readings)
         agent.state = "running"
         checking = asyncio.create_task(status.health.turn(), name="health")
-        reloading = asyncio.create_task(
-            reload_when(reload_wanted, agent, worker, partial(_nudge, pipeline)), name="reload"
-        )
-        looking_on = [checking, reloading, *_noting(agent, status)]
+        hearing = asyncio.create_task(reloading.serve(reload_wanted), name="reload")
+        looking_on = [checking, hearing, *_noting(agent, status)]
         stack.push_async_callback(end, looking_on)
         await status.health.wait_for_round(FIRST_ROUND_SECONDS)
         log.info("running", extra={"context": {"config": [str(path) for path in agent.config.files]}})
@@ -154,7 +150,9 @@ async def _run(agent: Agent, notify: Notify) -> int:
         looking_on.append(asyncio.create_task(settle(agent.host.proc, agent.clock, worker), name="settle"))
         if notify.watchdog_seconds:
             tasks.append(asyncio.create_task(feed_watchdog(notify, agent.clock, progress.stuck), name="watchdog"))
-        _mind([*pipeline.draining, *pipeline.collecting, spool.committing, *looking_on, telling, *tasks], stop)
+        pipeline.mind = partial(_mind, stop)
+        for task in (*pipeline.draining, *pipeline.collecting, spool.committing, *looking_on, telling, *tasks):
+            pipeline.mind(task)
         freeze()
         reason = await stop.wait()
         agent.state, agent.stop_reason = "stopping", reason
@@ -204,7 +202,7 @@ async def _open_spool(agent: Agent, stack: AsyncExitStack) -> Spool:
 
 async def _open_outside(
     agent: Agent, pipeline: Pipeline, progress: Progress, worker: Worker, stack: AsyncExitStack, began_ns: int
-) -> Status:
+) -> tuple[Status, Reloading]:
     """Opens what people and probes look through: health, endpoint, control socket."""
     disk = stack.enter_context(Worker("health"))
     endpoint_bound: list[str] = []
@@ -222,12 +220,13 @@ async def _open_outside(
             worker=disk,
         )
     )
-    answers = _masked(commands(status, pipeline), agent.config.secrets)
+    reloading = Reloading(agent, pipeline, worker, partial(setattr, status, "config"))
+    answers = _masked(commands(status, pipeline, reloading), agent.config.secrets)
     await stack.enter_async_context(serve_control(agent.host.control_socket, answers))
     if agent.config.serve.enabled:
         endpoint_bound.append(await _open_endpoint(agent, status, worker, stack))
         log.info("answering on %s", endpoint_bound[0])
-    return status
+    return status, reloading
 
 
 async def _open_endpoint(agent: Agent, status: Status, worker: Worker, stack: AsyncExitStack) -> str:
@@ -273,6 +272,8 @@ def _masked(answers: Mapping[str, Command], secrets: Secrets) -> dict[str, Comma
         async def answer(request: dict[str, Any]) -> dict[str, Any]:
             try:
                 document: dict[str, Any] = masked_in(await command(request), secrets.mask)
+            except ConfigError as error:
+                raise ConfigError([secrets.mask(str(fault)) for fault in error.faults]) from error
             except AgentError as error:
                 raise AgentError(secrets.mask(str(error))) from error
             return document
@@ -282,12 +283,7 @@ def _masked(answers: Mapping[str, Command], secrets: Secrets) -> dict[str, Comma
     return {name: masked(command) for name, command in answers.items()}
 
 
-def _nudge(pipeline: Pipeline) -> None:
-    for drain in pipeline.drains.values():
-        drain.nudge()
-
-
-def _mind(tasks: Sequence[asyncio.Task[Any]], stop: Stop) -> None:
+def _mind(stop: Stop, minded: asyncio.Task[Any]) -> None:
     """A task of the agent's own that ends in an error ends the agent, in good order."""
 
     def ended(task: asyncio.Task[Any]) -> None:
@@ -295,8 +291,7 @@ def _mind(tasks: Sequence[asyncio.Task[Any]], stop: Stop) -> None:
             log.error("%s failed", task.get_name(), exc_info=error)
             stop.ask(f"{task.get_name()} failed: {type(error).__name__}", failed=True)
 
-    for task in tasks:
-        task.add_done_callback(ended)
+    minded.add_done_callback(ended)
 
 
 def _raise_file_limit() -> None:

@@ -136,5 +136,5 @@ async def running(
         open_spool(host, config.spool, clock, meter) as spool,
         open_pipeline(config, host, clock, meter, spool) as pipeline,
     ):
-        start_sources(pipeline, config, host, clock, meter)
+        start_sources(pipeline)
         yield Running(pipeline, spool, meter)

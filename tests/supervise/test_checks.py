@@ -74,7 +74,7 @@ class Parts:
         self.host = Host(folder, folder / "run", environ={})
         self.notify = Notify(None, None)
         self.agent: Any = SimpleNamespace(
-            config=config, host=self.host, clock=self.clock, state="running", notify=self.notify, loaded=None,
+            config=config, host=self.host, clock=self.clock, state="running", notify=self.notify,
             load_fault=None,
         )  # fmt: skip
         self.pipeline: Any = SimpleNamespace(

@@ -244,8 +244,31 @@ def test_a_hangup_changes_the_log_level_and_nudges_every_lane(tmp_path: Path) ->
         before = agent.stderr().count("sending failed")
         agent.signal(signal.SIGHUP)
         until(lambda: "reloaded: log level debug" in agent.stderr())
-        assert "takes effect at the next start: [export.console]" in agent.stderr()
+        assert "reloaded: log level debug; started export.console" in agent.stderr()
         assert before == 0
+        assert agent.stop() == 0
+
+
+def test_a_reload_that_a_command_asks_for_says_how_it_ended(tmp_path: Path) -> None:
+    with odd(tmp_path, "[collect.odd]\n[export.console]\n") as agent:
+        text = agent.config.read_text()
+        assert agent.command("reload").stdout == "nothing is configured differently\n"
+        agent.config.write_text(f"{text}[export.console.more]\n")
+        shown = agent.command("diff")
+        assert (shown.returncode, shown.stdout) == (0, "[export.console.more] added\na reload: started export.console.more\n")
+        done = agent.command("reload")
+        assert (done.returncode, done.stdout) == (0, "started export.console.more\n")
+        until(lambda: "console.more/logs" in agent.status()["ledger"]["lanes"])
+        agent.config.write_text(f"{text}[export.consul]\n")
+        for command in ("reload", "diff"):
+            refused = agent.command(command)
+            assert refused.returncode == 78
+            assert "[export.consul] is not a destination; did you mean 'console'?" in refused.stderr
+        until(lambda: "configuration" in str(agent.status()["health"]["warnings"]))
+        agent.config.write_text(text)
+        assert agent.command("reload").stdout == "stopped export.console.more\n"
+        states = {lane["name"]: lane["state"] for lane in agent.status()["lanes"]}
+        assert states["console.more/logs"] == "orphaned"
         assert agent.stop() == 0
 
 

@@ -5,15 +5,22 @@ from __future__ import annotations
 import asyncio
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from agent.supervise import stop as stop_module
 from agent.supervise.stop import Stop, stopping
-from tests.agent_process import DEAD_LOKI
+from tests.agent_process import DEAD_LOKI, AgentProcess
 from tests.supervise.odd import left, odd, until
 
 NOTHING: dict[str, list[str]] = {"files": [], "threads": [], "children": []}
+
+
+def file_source(agent: AgentProcess) -> dict[str, Any]:
+    """What the file source says of itself."""
+    (found,) = (each["detail"] for each in agent.status()["sources"] if each["type"] == "file")
+    return found
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -22,6 +29,7 @@ def test_a_stop_is_orderly_and_leaves_nothing_behind(tmp_path: Path, number: sig
     (tmp_path / "x.log").write_text("a line\n")
     body = f'[collect.odd]\nended = "{ended}"\n[collect.file]\npaths = ["{tmp_path}/*.log"]\nstart_at = "beginning"\n'
     with odd(tmp_path, f'{body}[export.file]\npath = "{tmp_path}/out"\n{DEAD_LOKI}') as agent:
+        until(lambda: (seen := file_source(agent)).get("files") and not seen["behind_bytes"])
         agent.signal(number)
         assert agent.wait_exit() == 0
         assert ended.exists()

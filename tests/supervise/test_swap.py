@@ -1,0 +1,232 @@
+"""A running pipeline is changed to another configuration: only what is configured differently stops."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from agent.batch import Batch, Logs
+from agent.config.model import Config, Configured
+from agent.contract import Context, Held
+from agent.errors import AgentError
+from agent.options import AgentOptions
+from agent.serve.options import ServeOptions
+from agent.spool.schema import SpoolOptions
+from agent.supervise.swap import Swap, swap
+from tests.supervise.pipeline_fakes import Passing, Sink, Source, configured, line, running, source
+
+
+def config(
+    collect: Sequence[Configured] = (),
+    process: Sequence[Configured] = (),
+    export: Sequence[Configured] = (),
+    spool: SpoolOptions | None = None,
+    labels: dict[str, str] | None = None,
+) -> Config:
+    return Config(
+        AgentOptions(labels=labels or {}),
+        spool or SpoolOptions(reserve_bytes=0),
+        ServeOptions(),
+        tuple(collect),
+        tuple(process),
+        tuple(export),
+    )
+
+
+class Counting:
+    """A source that goes on behind its position each time it is let, and notes from where it was begun."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self.turns: asyncio.Queue[None] = asyncio.Queue()
+
+    async def __call__(self, ctx: Context) -> AsyncIterator[Batch]:
+        number = int(ctx.positions.get("n", "0"))
+        self.begun.append(f"{ctx.name} from {number}")
+        while True:
+            await self.turns.get()
+            number += 1
+            yield line(ctx.name, number)
+
+
+class Holding:
+    """A processor that holds the last record it saw until it has seen another, or is asked late enough."""
+
+    def __init__(self, ctx: Context) -> None:
+        self.record = b"" if ctx.state is None else ctx.state
+
+    def process(self, batch: Batch, _now: Any) -> Sequence[Batch]:
+        assert isinstance(batch, Logs)
+        before, self.record = self.record, batch.block
+        return (replace(batch, block=before),) if before else ()
+
+    def due(self, now: Any) -> Sequence[Batch]:
+        if not self.record or now.monotonic_seconds < 1e7:
+            return ()
+        before, self.record = self.record, b""
+        return (Logs("read", (("job", "read"),), before, 1),)
+
+    def held(self) -> Held | None:
+        return Held(self.record, {("read", "logs"): 1}) if self.record else None
+
+
+async def test_what_is_configured_as_before_is_not_touched(tmp_path: Path) -> None:
+    order: list[str] = []
+    counting, sink = Counting(), Sink()
+    read = source("read", counting, order)
+    send, change = configured("export", "send", sink, order), configured("process", "change", Passing(), order)
+    async with running(tmp_path, [read], [change], [send]) as agent:
+        task, drain = agent.pipeline.source_tasks["read"], agent.pipeline.drains["send/logs"]
+        more = Sink()
+        plan = await swap(agent.pipeline, config([read], [change], [send, configured("export", "more", more, order)]))
+        assert plan == Swap(begin=("export.more",))
+        assert agent.pipeline.source_tasks["read"] is task
+        assert agent.pipeline.drains["send/logs"] is drain
+        counting.turns.put_nowait(None)
+        await sink.wait_for("read 1")
+        await more.wait_for("read 1")
+        assert sorted(order) == ["change opened", "more opened", "read opened", "send opened"]
+
+
+async def test_a_source_that_is_opened_again_goes_on_behind_what_it_gave(tmp_path: Path) -> None:
+    counting, sink = Counting(), Sink()
+    send = configured("export", "send", sink)
+    async with running(tmp_path, [source("read", counting)], export=[send]) as agent:
+        for _ in range(3):
+            counting.turns.put_nowait(None)
+        await sink.wait_for("read 3")
+        changed = configured("collect", "read", lambda ctx: Source(counting, ctx), labels={"a": "b"})
+        plan = await swap(agent.pipeline, config([changed], export=[send]))
+        assert plan.restart == ("collect.read",)
+        counting.turns.put_nowait(None)
+        await sink.wait_for("read 4")
+    assert counting.begun == ["read from 0", "read from 3"]
+    assert sink.lines == ["read 1", "read 2", "read 3", "read 4"]
+
+
+async def test_a_request_that_is_under_way_is_waited_for_and_not_sent_again(tmp_path: Path) -> None:
+    counting, old, new = Counting(), Sink(), Sink()
+    read = source("read", counting)
+    async with running(tmp_path, [read], export=[configured("export", "send", old)]) as agent:
+        old.gate.clear()
+        counting.turns.put_nowait(None)
+        while agent.pipeline.drains["send/logs"].state.doing != "sending":
+            await asyncio.sleep(0)
+        changed = configured("export", "send", new, max_bytes=1 << 20)
+        swapping = asyncio.ensure_future(swap(agent.pipeline, config([read], export=[changed])))
+        while not agent.pipeline.drains["send/logs"].leaving:
+            await asyncio.sleep(0)
+        old.gate.set()
+        await swapping
+        counting.turns.put_nowait(None)
+        await new.wait_for("read 2")
+    assert (old.lines, new.lines) == (["read 1"], ["read 2"])
+
+
+async def test_a_destination_under_another_name_leaves_a_lane_that_keeps_its_backlog(tmp_path: Path) -> None:
+    counting, dead, new = Counting(), Sink(), Sink()
+    dead.gate.clear()
+    read = source("read", counting)
+    async with running(tmp_path, [read], export=[configured("export", "old", dead)]) as agent:
+        counting.turns.put_nowait(None)
+        await agent.pipeline.spool.flush()
+        while not agent.spool.store.waiting_bytes[agent.spool.lane_id("old/logs")]:
+            await asyncio.sleep(0.01)
+        dead.gate.set()
+        dead.send = _refuses  # type: ignore[method-assign]
+        await swap(agent.pipeline, config([read], export=[configured("export", "new", new)]))
+        counting.turns.put_nowait(None)
+        await new.wait_for("read 2")
+        await agent.spool.flush()
+        picture = await agent.spool.picture()
+        waiting = {name: each.records for name, each in picture.waiting.items()}
+        counts = {each.lane: (each.read, each.delivered) for each in picture.balances}
+    assert new.lines == ["read 2"]
+    assert waiting.get("old/logs", 0) + counts["old/logs"][1] == 1
+    assert counts["old/logs"][0] == 1
+
+
+async def _refuses(_batches: Sequence[Batch]) -> Any:
+    raise ConnectionError("gone")
+
+
+async def test_where_something_cannot_be_opened_nothing_has_changed(tmp_path: Path) -> None:
+    order: list[str] = []
+    counting, sink = Counting(), Sink()
+    read, send = source("read", counting, order), configured("export", "send", sink, order)
+
+    def refuses(_ctx: Context) -> object:
+        raise PermissionError(13, "Permission denied", "/etc/x")
+
+    async with running(tmp_path, [read], export=[send]) as agent:
+        more = configured("export", "more", Sink(), order)
+        for bad in (configured("export", "bad", refuses), configured("process", "bad", refuses)):
+            process, export = ([bad], [send, more]) if bad.stage == "process" else ([], [send, more, bad])
+            with pytest.raises(AgentError, match=r"bad\] cannot be opened"):
+                await swap(agent.pipeline, config([], process, export))
+        counting.turns.put_nowait(None)
+        await sink.wait_for("read 1")
+        assert agent.pipeline.config.collect == (read,)
+    assert order.count("more opened") == order.count("more closed") == 2
+    assert order.count("send opened") == 1
+
+
+async def test_a_processor_that_is_opened_again_remembers_what_it_held(tmp_path: Path) -> None:
+    counting, sink = Counting(), Sink()
+    read, send = source("read", counting), configured("export", "send", sink)
+    async with running(tmp_path, [read], [configured("process", "hold", Holding)], [send]) as agent:
+        counting.turns.put_nowait(None)
+        while agent.pipeline.chain.links[0].held is None:
+            await asyncio.sleep(0.01)
+        changed = configured("process", "hold", Holding, from_=("read",))
+        plan = await swap(agent.pipeline, config([read], [changed], [send]))
+        assert plan.restart == ("process.hold",)
+        counting.turns.put_nowait(None)
+        await sink.wait_for("read 1")
+
+
+async def test_what_a_processor_held_goes_out_when_it_leaves_the_configuration(tmp_path: Path) -> None:
+    counting, sink = Counting(), Sink()
+    read, send = source("read", counting), configured("export", "send", sink)
+    async with running(tmp_path, [read], [configured("process", "hold", Holding)], [send]) as agent:
+        counting.turns.put_nowait(None)
+        while agent.pipeline.chain.links[0].held is None:
+            await asyncio.sleep(0.01)
+        plan = await swap(agent.pipeline, config([read], (), [send]))
+        assert plan.finish == ("process.hold",)
+        await sink.wait_for("read 1")
+        await agent.spool.flush()
+        (counts,) = (await agent.spool.picture()).balances
+        assert (counts.read, counts.delivered, counts.dropped) == (1, 1, {})
+    assert sink.lines == ["read 1"]
+
+
+async def test_processors_change_their_order_without_being_opened_again(tmp_path: Path) -> None:
+    order: list[str] = []
+    first, second = (configured("process", name, Passing(), order) for name in ("first", "second"))
+    async with running(tmp_path, process=[first, second]) as agent:
+        assert await swap(agent.pipeline, config(process=[second, first])) == Swap()
+        assert [link.name for link in agent.pipeline.chain.links] == ["second", "first"]
+        assert order == ["first opened", "second opened"]
+
+
+async def test_other_bounds_of_the_spool_hold_from_then_on(tmp_path: Path) -> None:
+    async with running(tmp_path, export=[configured("export", "send", Sink())]) as agent:
+        send = configured("export", "send", Sink())
+        await swap(agent.pipeline, config(export=[send], spool=SpoolOptions(max_bytes=64 << 20, reserve_bytes=0)))
+        assert agent.spool.store.options.max_bytes == 64 << 20
+        assert max(agent.spool.store.bounds.max_bytes.values()) <= 64 << 20
+
+
+async def test_other_labels_of_the_agent_begin_its_sources_again(tmp_path: Path) -> None:
+    counting = Counting()
+    read, send = source("read", counting), configured("export", "send", Sink())
+    async with running(tmp_path, [read], export=[send]) as agent:
+        plan = await swap(agent.pipeline, config([read], export=[send], labels={"env": "prod"}))
+        assert plan == Swap(restart=("collect.read",))
+        assert agent.pipeline.contexts.of(read).labels == {"env": "prod"}
