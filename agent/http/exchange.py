@@ -90,7 +90,7 @@ class Connection(asyncio.BufferedProtocol):
             return self._reply()
         finally:
             self._over = None
-            if whole and self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
+            if whole and self._answered_to_the_end():
                 self._http.start_next_cycle()
             elif self._http.our_state is not h11.SWITCHED_PROTOCOL:
                 self.abort()
@@ -198,6 +198,11 @@ class Connection(asyncio.BufferedProtocol):
                 self._end(None)
             case h11.ConnectionClosed():
                 self._end(LostError("the connection was closed before an answer came"))
+
+    def _answered_to_the_end(self) -> bool:
+        """True where both sides have said all, and nothing came behind it that would pass for the next answer."""
+        http = self._http
+        return http.our_state is h11.DONE and http.their_state is h11.DONE and not http.trailing_data[0]
 
     def _take_what_is_left(self) -> None:
         """An answer that was sent before the connection was reset, and would be lost with the socket."""
