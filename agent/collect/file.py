@@ -33,6 +33,7 @@ from agent.worker import Worker
 if TYPE_CHECKING:
     from agent.clock import Time
     from agent.collect.file_options import FileOptions
+    from agent.collect.file_parse import Reading
     from agent.contract import Context
 
 log = logging.getLogger("telemetry_agent.collect")
@@ -43,13 +44,20 @@ RESCAN_SHARE = 20
 POLL_SHARE = 50
 WATCHED_SHARE = 500
 """A look at all files may take one part in so many of the time: when names change, without and with inotify."""
-_CLOSE_SECONDS = 1.0
+CLOSE_SECONDS = 1.0
 
 
 class FileSource:
     """Reads the files of one ``[collect.file]`` table. ``step`` does the work; ``batches`` calls it on the worker."""
 
-    def __init__(self, options: FileOptions, context: Context, worker: Worker, watch: Watch | None) -> None:
+    def __init__(
+        self,
+        options: FileOptions,
+        context: Context,
+        worker: Worker,
+        watch: Watch | None,
+        reading: Reading | None = None,
+    ) -> None:
         self._options = options
         self._context = context
         self._clock = context.clock
@@ -60,10 +68,11 @@ class FileSource:
         self._faults = Faults(context.name, context.meter)
         self._followed = Followed(options, self._guard, self._faults, context.positions)
         self._scan = Scan(options, self._followed, first_start=context.first_start)
-        self._parser = parser_of(options, context)
+        self._reading = reading
+        self._parser = reading or parser_of(options, context)
         self._turns = Turns(options, self._followed, self._faults, self._parser)
         self._next_scan = self._soonest_scan = self._woken = self._clock.monotonic_seconds()
-        self._labels = lru_cache(maxsize=1024)(self._labels_of_path)
+        self._labels = reading.labels if reading is not None else lru_cache(maxsize=1024)(self._labels_of_path)
 
     async def batches(self) -> AsyncGenerator[Batch, None]:
         while True:
@@ -86,7 +95,9 @@ class FileSource:
         labels = self._labels(self._followed.path_of(key))
         logs = Logs(self._context.name, labels, block, block.count(NEWLINE), origin=origin)
         tail = next((tail for tail in self._followed.tails.values() if tail.key == key), None)
-        stream = stream_again(self._options, self._context, tail.stream if tail is not None else None)
+        before = tail.stream if tail is not None else None
+        reading = self._reading
+        stream = reading.stream() if reading is not None else stream_again(self._options, self._context, before)
         return logs if stream is None else stream.read(logs, time_now(self._clock))
 
     def status(self) -> dict[str, Any]:
@@ -207,12 +218,10 @@ class FileSource:
         return labels_of(context.labels, self._options.labels, ours)
 
 
-@asynccontextmanager
-async def open_file(options: FileOptions, context: Context) -> AsyncIterator[FileSource]:
-    """Opens nothing of the files yet; leaving it closes them all. Without inotify it polls, and says so."""
-    watch: Watch | None = None
+def watch_of(options: FileOptions, context: Context) -> Watch | None:
+    """What tells of changes; None, which is said, where the kernel gives none."""
     try:
-        watch = open_watch()
+        return open_watch()
     except OSError as error:
         log.warning(
             "no inotify: %s; %s. All files are looked at every %g s",
@@ -221,11 +230,18 @@ async def open_file(options: FileOptions, context: Context) -> AsyncIterator[Fil
             options.poll_seconds,
             extra={"context": {"source": context.name}},
         )
+        return None
+
+
+@asynccontextmanager
+async def open_file(options: FileOptions, context: Context) -> AsyncIterator[FileSource]:
+    """Opens nothing of the files yet; leaving it closes them all. Without inotify it polls, and says so."""
+    watch = watch_of(options, context)
     with Worker(f"collect.{context.name}") as worker:
         source = FileSource(options, context, worker, watch)
         try:
             yield source
         finally:
             closing = asyncio.ensure_future(worker.run(source.close))
-            await asyncio.wait([closing], timeout=_CLOSE_SECONDS)
+            await asyncio.wait([closing], timeout=CLOSE_SECONDS)
             closing.cancel()

@@ -6,13 +6,14 @@ Nothing of it is loaded where lines are records as they are.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from msgspec.structs import replace
 
 from agent.collect.file_faults import printable
 
 if TYPE_CHECKING:
+    from agent.batch import Labels
     from agent.collect.file_options import FileOptions
     from agent.collect.file_tail import Tail
     from agent.collect.parse import Parser, Stream
@@ -21,6 +22,18 @@ if TYPE_CHECKING:
 MOST_SHOWN = 20
 _UNNAMED = ("undecided", "regex")
 """What a stream says of itself that is no name of a format."""
+
+
+class Streams(Protocol):
+    """What makes the stream that one file is read through."""
+
+    def stream(self) -> Stream: ...
+
+
+class Reading(Streams, Protocol):
+    """How another source has its files read by this one: through streams of its own, under labels of its own."""
+
+    def labels(self, path: str) -> Labels: ...
 
 
 def parser_of(options: FileOptions, context: Context) -> Parser | None:

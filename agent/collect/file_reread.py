@@ -27,10 +27,10 @@ def origin_of(tail: Tail, piece: Piece) -> Origin:
 
 
 def parse_key(key: str) -> tuple[str, Fingerprint]:
-    """The file's key and fingerprint; raises ValueError."""
+    """The file's key and fingerprint; raises ValueError. Behind a slash, the key may name one of several streams."""
     file_key, _, rest = key.partition("#")
     length, _, digest = rest.partition(".")
-    return file_key, Fingerprint(int(length), digest)
+    return file_key.partition("/")[0], Fingerprint(int(length), digest)
 
 
 def read_again(

@@ -17,7 +17,7 @@ from agent.collect.file_tail import Piece, Rewritten, Tail
 from agent.wire.encoding import encoding_of
 
 if TYPE_CHECKING:
-    from agent.collect.parse import Parser
+    from agent.collect.file_parse import Streams
 
 _ABSENT = (FileNotFoundError, NotADirectoryError)
 
@@ -25,7 +25,7 @@ _ABSENT = (FileNotFoundError, NotADirectoryError)
 class Turns:
     """Reads from whatever in ``followed`` is ready."""
 
-    def __init__(self, options: FileOptions, followed: Followed, faults: Faults, parser: Parser | None = None) -> None:
+    def __init__(self, options: FileOptions, followed: Followed, faults: Faults, parser: Streams | None = None) -> None:
         self._options = options
         self._followed = followed
         self._faults = faults
