@@ -3,13 +3,15 @@
     lines ──cut──▶ whole records, and a last one that may still go on: left unread at the source
           ──read─▶ joined ──columns──▶ times of their own · severities · how many were not of the format
 
-A source makes one parser, and of it a stream for each file or connection. Nothing of what is read is held here:
-a stream knows its format and the last time it gave. Where ``parse`` is "none", a batch passes as the object it is.
+A source makes one parser, and of it a stream for each file or connection. Nothing of what is read is held here: a
+stream knows its format, and the parser the last time that each label set was given. Where ``parse`` is "none", a batch
+passes as the object it is.
 """
 
 from __future__ import annotations
 
 import logging
+from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
@@ -39,6 +41,8 @@ RECONSIDERED_AFTER: Final = 200
 LOOKED_AT_AGAIN_AFTER: Final = 10_000
 """Records of a file that seemed to be of no format."""
 MOST_UNPARSED: Final = 0.9
+MOST_LABEL_SETS: Final = 16_384
+"""Of so many the last time given is known; of others it is as after a restart."""
 
 
 class Stream(Protocol):
@@ -77,12 +81,24 @@ class Parser:
         self.zone = zone_of(options.timezone, context.host)
         lines = options.multiline
         self.lines = None if lines is None else LinePatterns.of(lines.start, lines.end)
+        self._given: dict[int, Given] = {}
 
     def stream(self) -> Stream:
         """For one more file or connection."""
         if self.name == NONE and self.lines is None:
             return _UNTOUCHED
         return _Parsed(self)
+
+    def distinct(self, labels: Labels, times: array[int], start: int) -> array[int]:
+        """Times of their own for records that begin at ``start`` of their file, whichever file had these labels before.
+
+        What has the same labels is one stream to those who take it for a repeat: so does a file after its rotation.
+        """
+        key = hash(labels)
+        own, self._given[key] = distinct(times, start, self._given.pop(key, None))
+        if len(self._given) > MOST_LABEL_SETS:
+            del self._given[next(iter(self._given))]
+        return own
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +118,10 @@ _UNTOUCHED: Final = _Untouched()
 
 
 class _Parsed:
-    __slots__ = ("_format", "_given", "_name", "_parser", "_unparsed", "_votes")
+    __slots__ = ("_format", "_name", "_parser", "_unparsed", "_votes")
 
     def __init__(self, parser: Parser) -> None:
         self._parser = parser
-        self._given: Given | None = None
         self._votes: Votes | None = Votes() if parser.name == "auto" else None
         self._unparsed = 0
         self._is(NONE if self._votes is not None else parser.name)
@@ -141,7 +156,7 @@ class _Parsed:
         times = None if columns.times_ns is None else filled(columns.times_ns)
         if times is not None:
             start = logs.origin.start if logs.origin is not None else now.wall_ns // 1000
-            times, self._given = distinct(times, start, self._given)
+            times = self._parser.distinct(logs.labels, times, start)
         severities = columns.severities if columns.severities and any(columns.severities) else None
         return replace(batch, times_ns=times, severities=severities)
 

@@ -13,15 +13,15 @@ keeps it. What decides is where they lie in the stream:
   100 µs, by its number in the block, and by a part of up to 0.52 ms that comes of where its block begins: every 16
   bytes count one, and no record with a time of its own is shorter. Two blocks share such numbers only where they lie
   8 MiB apart or a multiple of that, and then their records must say the same time and text to be taken for one.
-- After a restart, or where a part is read again, what was given before is not known. Records that say the time of the
-  first one there, or as much later as this block is out of order, count as out of order.
+- After a restart, or where a part is read again, what was given before is not known: all that is said for the next
+  minute counts as out of order. At the beginning of a stream nothing was given before.
 """
 
 from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from itertools import accumulate, chain, compress, islice, repeat
+from itertools import accumulate, chain, compress, islice
 from operator import add, ge, getitem, lt, sub
 from typing import Final
 
@@ -31,10 +31,13 @@ APART_NS: Final = 100_000
 BLOCK_PARTS: Final = 524_287
 """A prime, so that lines of equal length do not meet after it."""
 RECORD_BYTES: Final = 16
+SETTLING_NS: Final = 60 * 1_000_000_000
+MOST_AHEAD_NS: Final = 3600 * 1_000_000_000
+"""A time that was further ahead of what follows was a mistake, and nobody waits for it."""
 
 
 class Given(Struct, frozen=True):
-    """What is known of the times a stream was given: the latest that its last block said, and the latest given."""
+    """What is known of the times a stream was given: the latest said, and the latest given."""
 
     said_ns: int
     given_ns: int
@@ -61,8 +64,8 @@ def distinct(times: array[int], start: int, last: Given | None) -> tuple[array[i
     ``last`` is what the block before handed on, None where that is not known. ``times`` is not empty.
     """
     if last is None:
-        last = _unknown(times, start)
-    if times[0] > last.given_ns and all(map(lt, times, islice(times, 1, None))):
+        last = Given(max(times) + SETTLING_NS, 0) if start else BEGINNING
+    if times[0] > last.given_ns and times[0] >= last.said_ns and all(map(lt, times, islice(times, 1, None))):
         return times, Given(times[-1], times[-1])
     tops = list(accumulate(chain((last.said_ns,), times), max))
     in_order = list(map(ge, times, tops))
@@ -71,7 +74,10 @@ def distinct(times: array[int], start: int, last: Given | None) -> tuple[array[i
         moved = map(add, times, range(_moved_ns(start), _moved_ns(start) + len(times)))
         placed = map([0, *own].__getitem__, accumulate(map(int, in_order)))
         own = array("q", map(getitem, zip(moved, placed, strict=True), in_order))
-    return own, Given(max(times), max(own))
+    said_ns, given_ns = max(times), max(own)
+    if tops[-1] - said_ns > MOST_AHEAD_NS:
+        return own, Given(said_ns, given_ns)
+    return own, Given(tops[-1], max(last.given_ns, given_ns))
 
 
 def _rising(times: Sequence[int], given_ns: int) -> array[int]:
@@ -82,12 +88,3 @@ def _rising(times: Sequence[int], given_ns: int) -> array[int]:
 
 def _moved_ns(start: int) -> int:
     return APART_NS + start // RECORD_BYTES % BLOCK_PARTS
-
-
-def _unknown(times: array[int], start: int) -> Given:
-    if not start:
-        return BEGINNING
-    disorder = max(map(sub, accumulate(times, max), times))
-    said_ns = times[0] + disorder + 1
-    shared = sum(map(lt, times, repeat(said_ns)))
-    return Given(said_ns, said_ns + _moved_ns(start) + shared)

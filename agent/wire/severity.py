@@ -70,8 +70,8 @@ def severity_of(value: Any, numbers: Mapping[int, int] = ANY) -> int:
 
 def _number(value: int, numbers: Mapping[int, int]) -> int:
     """A level between two tens counts as the one below it, as both Python and pino have it."""
-    known = numbers.get(value)
-    return numbers.get(value // 10 * 10, 0) if known is None and value > 10 else known or 0
+    in_tens = numbers is not OTLP and numbers is not SYSLOG and 10 < value < 100
+    return numbers.get(value // 10 * 10 if in_tens else value, 0)
 
 
 class _Severities(dict[Any, int]):

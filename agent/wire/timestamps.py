@@ -68,6 +68,7 @@ _HEAD: Final[dict[Layout, int]] = {"iso": 19, "clf": 20, "syslog": 15, "ctime": 
 _REST: Final = re.compile(
     r"(?:[.,](?P<fraction>\d{1,9})\d*)?(?P<tail> ?(?:[Zz]|[+-]\d\d(?::?\d\d)?|[A-Z]{3,5}| \d{4}|\d{4})?)", re.A
 )
+_NUMBER: Final = re.compile(r"-?\d{1,19}(?:\.\d{0,12})?", re.A)
 _OFFSET: Final = re.compile(r"([+-])(\d\d):?(\d\d)?", re.A)
 
 
@@ -119,7 +120,7 @@ def _scaled(values: Sequence[int] | Sequence[float], factor: int) -> array[int]:
 def epoch_ns(value: float) -> int:
     """Nanoseconds of one such number, 0 where it is none that can be."""
     factor = next((factor for below, bound, factor in _SIZES if below <= abs(value) < bound), 0)
-    return _scaled([value], factor)[0]
+    return _scaled([value], factor)[0] if factor else 0
 
 
 def _alike(texts: Texts, length: int, layout: Layout, moment: Moment) -> array[int]:
@@ -195,11 +196,11 @@ def _alone(layout: Layout, moment: Moment) -> Callable[[Any], int]:
 
 
 def _epoch_alone(text: bytes | str) -> int:
-    try:
-        shown = _text(text)
-        return epoch_ns(int(shown) if shown.lstrip("-").isdecimal() else float(shown))
-    except ValueError:
+    shown = _text(text)
+    if _NUMBER.fullmatch(shown) is None:
         return 0
+    whole, _, fraction = shown.partition(".")
+    return epoch_ns(float(shown) if fraction else int(whole))
 
 
 class _Seconds(dict[Any, int]):

@@ -14,7 +14,7 @@ from array import array
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import compress
-from operator import attrgetter, itemgetter, not_
+from operator import attrgetter, itemgetter, not_, or_
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -43,7 +43,7 @@ NUMBERS: Final = {"levelno": PYTHON, "severityNumber": OTLP}
 """Whose numbers they are, where that is not told by the number."""
 
 MESSAGES: Final = ("message", "msg", "short_message", "event", "@m", "@mt", "log", "body", "text")
-SAMPLE: Final = 5
+SAMPLE: Final = 8
 _FAULTS: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _decode: Final = msgspec.json.Decoder().decode
 
@@ -157,7 +157,7 @@ def _once_more(
 ) -> tuple[Sequence[int], bytes]:
     """Reads records without a time or a level by every member that may say one."""
     everything = _reader(TIMES, LEVELS)
-    missing = list(map(not_, map(min, times, levels)))
+    missing = list(map(or_, _gaps(times), _gaps(levels)))
     if reader is everything or not any(missing):
         return times, levels
     objects, places = _objects(everything, list(compress(records, missing)))
@@ -167,6 +167,11 @@ def _once_more(
     more = spread(spread(found, places, 0), missing, 0)
     severe = spread(spread(severities, places, 0), missing, 0)
     return array("q", map(max, times, more)), bytes(map(max, levels, severe))
+
+
+def _gaps(column: Sequence[int]) -> Sequence[bool]:
+    """Where nothing is said, in a column that says something."""
+    return list(map(not_, column)) if any(column) else [False] * len(column)
 
 
 FORMAT: Final = Json()
