@@ -40,7 +40,10 @@ _INSTEAD: Final = b"\x1e"
 
 
 class Shape(Struct, frozen=True):
-    """One way in which records begin. ``head`` has a group ``time``, or one called as ``level`` says, or both."""
+    """One way in which records begin. ``head`` has a group ``time``, or one called as ``level`` says, or both.
+
+    A level ``mark`` is no field: what tells the severity there is not a level's name.
+    """
 
     head: bytes
     rest: bytes = b"(?P<message>.*)"
@@ -103,6 +106,7 @@ class Shaped(Struct, frozen=True):
         return None
 
     def _values(self, groups: dict[str, bytes | None]) -> dict[str, Any]:
+        groups.pop("mark", None)
         texts = {name: text.decode("utf-8", "replace") for name, text in groups.items() if text is not None}
         for name in self.numbers & texts.keys():
             if _is_number(texts[name]):

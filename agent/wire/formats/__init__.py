@@ -23,6 +23,9 @@ FORMATS: Final[dict[str, str]] = {
     "go": "agent.wire.formats.go",
     "java": "agent.wire.formats.java",
     "python": "agent.wire.formats.python",
+    "ruby": "agent.wire.formats.ruby",
+    "dotnet": "agent.wire.formats.dotnet",
+    "node": "agent.wire.formats.node",
     "logfmt": "agent.wire.formats.logfmt",
 }
 """Formats by name: the module whose ``FORMAT`` fulfils agent.wire.format.Format. Of two that a file might be in, the
