@@ -62,7 +62,8 @@ class Collector(Protocol):
 
 
 class Viewable(Protocol):
-    """A source of metrics that can say what it reads now, for whoever scrapes this agent."""
+    """A source of metrics, or a processor that makes some, that can say what it has now, for whoever scrapes this
+    agent."""
 
     async def view(self) -> Sequence[Family]: ...
 

@@ -11,7 +11,9 @@ PROCESSORS: Final[dict[str, str]] = {
     "filter": "agent.process.filter_options",
     "sample": "agent.process.sample_options",
     "rate_limit": "agent.process.rate_limit_options",
+    "dedupe": "agent.process.dedupe_options",
     "truncate": "agent.process.truncate_options",
+    "metrics": "agent.process.metrics_options",
     "staleness": "agent.process.staleness_options",
 }
 """Processor types by name: the module whose ``COMPONENT`` fulfils agent.contract.Processor."""

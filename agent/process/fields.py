@@ -19,6 +19,7 @@ import msgspec
 
 from agent.process.selection import records_of
 from agent.wire.formats import format_of
+from agent.wire.formats.json import MESSAGES
 from agent.wire.severity import LEVELS, level_of
 
 if TYPE_CHECKING:
@@ -92,6 +93,13 @@ class Table:
         """The batch's label of that name."""
         return dict(self.batch.labels).get(name)
 
+    def message(self, place: int) -> str:
+        """The message of one record, without a look at the others."""
+        record = self.records[place]
+        fields = None if self._format is None else self._format.fields(record)
+        message = None if fields is None else _plain(fields.get(MESSAGE))
+        return _text(record) if message is None else text_of(message)
+
     def _read(self, name: str) -> Column:
         values = self._own(name)
         label = self.label(name)
@@ -138,7 +146,7 @@ class Table:
     def _rows(self) -> dict[str, Column] | list[Mapping[str, Any] | None]:
         """Columns by name where the whole block could be read at once, else what each record holds."""
         assert self._format is not None
-        if self.batch.format == JSON and MESSAGE not in self._names and LEVEL not in self._names:
+        if self.batch.format == JSON:
             columns = json_columns(self.batch, self._names)
             if columns is not None:
                 return columns
@@ -153,7 +161,8 @@ def json_columns(batch: Logs, names: Sequence[str]) -> dict[str, Column] | None:
         return None
     if block.count(b"}\n") + block.count(b"}\r\n") != count:  # so no value goes over a line's end, and none is empty
         return None
-    tops = tuple(dict.fromkeys([*names, *(name.partition(".")[0] for name in names)]))
+    messages = MESSAGES if MESSAGE in names else ()
+    tops = tuple(dict.fromkeys([*names, *(name.partition(".")[0] for name in names), *messages]))
     decode = _decoder(tops)
     rows: list[Any] = []
     view, start = memoryview(block), 0
@@ -166,7 +175,15 @@ def json_columns(batch: Logs, names: Sequence[str]) -> dict[str, Column] | None:
         return None
     if len(rows) != count:
         return None
-    return {name: list(map(attrgetter(f"f{place}"), rows)) for place, name in enumerate(tops)}
+    columns: dict[str, Column] = {name: list(map(attrgetter(f"f{place}"), rows)) for place, name in enumerate(tops)}
+    for name in messages:
+        if None not in columns[MESSAGE]:
+            break
+        columns[MESSAGE] = [
+            other if value is None else value
+            for value, other in zip(columns[MESSAGE], columns[name])  # noqa: B905 - as many
+        ]
+    return columns
 
 
 @lru_cache(maxsize=64)

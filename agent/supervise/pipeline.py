@@ -122,8 +122,9 @@ class Pipeline(Struct):
         return [*self.source_tasks.values(), *self.ticking]
 
     def views(self) -> list[Callable[[], Awaitable[Sequence[Family]]]]:
-        """What the open sources of metrics are asked for what they read now."""
-        return [view for state in self.sources if (view := getattr(state.source, "view", None)) is not None]
+        """What the open sources of metrics, and processors that make some, are asked for what they have now."""
+        parts = [*(state.source for state in self.sources), *(link.processor for link in self.chain.links)]
+        return [view for part in parts if (view := getattr(part, "view", None)) is not None]
 
     async def source(self, name: str) -> Source | None:
         """The source of this name, once it is open. None where there is none, or it is not open in time."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,16 +11,8 @@ from hypothesis import strategies as st
 
 from agent.process import fields
 from agent.process.fields import Reader, at_least, json_columns
-from agent.wire.formats import FORMATS, format_of
+from agent.wire.formats import format_of
 from tests.process.making import ERROR, INFO, WARN, logs, pairs
-
-
-@pytest.fixture(autouse=True)
-def formats(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setitem(FORMATS, "json", "tests.process.small_json")
-    format_of.cache_clear()
-    yield
-    format_of.cache_clear()
 
 
 def column(batch: Any, name: str) -> list[Any]:
@@ -92,6 +83,14 @@ def test_a_whole_block_of_json_reads_as_its_records_do(records: list[dict[str, A
     assert found is not None
     assert found["a"] == [record.get("a") for record in records]
     assert found["b"] == [record.get("b") for record in records]
+
+
+def test_the_message_of_json_is_what_its_format_calls_so_also_in_a_whole_block() -> None:
+    records = [{"msg": "a"}, {"message": "b", "msg": "c"}, {"x": 1}, {"body": {"k": "d"}}]
+    batch = json_logs(*records)
+    expected = ["a", "b", '{"x": 1}', '{"k":"d"}']
+    assert column(batch, "message") == expected
+    assert [Reader([]).table(batch).message(place) for place in range(4)] == expected
 
 
 def test_a_large_block_is_read_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
