@@ -45,6 +45,9 @@ ratio = 0.5
 [process.rate_limit]
 records_per_second = 100
 [process.truncate]
+[process.dedupe]
+[[process.metrics.counter]]
+name = "lines_total"
 [export.loki]
 url = "http://127.0.0.1:3100"
 [export.remote_write]
