@@ -272,16 +272,20 @@ class Answering(asyncio.BufferedProtocol):
         self._transport.close()
 
     def _linger(self) -> None:
-        """Says that this is all, and lets the client say the rest: closed over bytes unread, it would see a reset
-        in place of its answer. TLS ends in that way by itself."""
+        """Says that this is all, and lets the client say the rest, which nobody reads: closed over bytes unread, it
+        would see a reset in place of its answer."""
         self._closing = True
-        if self._ended or not self._transport.can_write_eof():
+        if self._ended:
             self._close()
             return
         self._lingering = True
         self._unwanted_bytes = 0
-        self._transport.write_eof()
         self._within(LINGERING_SECONDS)
+        if self._transport.can_write_eof():  # TLS has no such half: the client goes by the header alone
+            try:
+                self._transport.write_eof()
+            except OSError:  # it is gone already
+                self.abort()
 
     def _within(self, seconds: float) -> None:
         """Sets the time by which something has to have happened. The timer is one, and moves when it is due."""
@@ -302,8 +306,6 @@ class Answering(asyncio.BufferedProtocol):
             self._timer = loop.call_at(self._deadline, self._due)
         elif self._transport.get_write_buffer_size():
             self._service.not_taken()
-            self.abort()
-        elif self._lingering:
             self.abort()
         else:
             self._close()
