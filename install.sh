@@ -1,0 +1,675 @@
+#!/usr/bin/env bash
+# install.sh: the telemetry agent as a service of this machine, hardened, supervised, and shipping.
+#
+#   sudo ./install.sh                              install, or upgrade to this checkout; asks where to ship
+#   sudo ./install.sh --metrics-url URL --metrics-user USER --logs-url URL --logs-user USER --token-file FILE
+#   sudo ./install.sh --local                      ship nowhere: metrics at http://127.0.0.1:9465/metrics only
+#   sudo ./install.sh --upgrade                    the same for what is installed already; its configuration stays
+#   sudo ./install.sh --rollback                   back to the version before
+#   sudo ./install.sh --uninstall [--purge]        remove it; with --purge its configuration, data, logs and user too
+#
+#   What is installed   --wheel FILE · --version VERSION (from a package index) · else the checkout this file lies in
+#   Where from          --offline DIR (wheels of everything; no network) · --python FILE (Python 3.11 or newer)
+#   Hardening           --open NAME (repeatable): a drop-in of packaging/systemd/telemetry-agent.service.d, e.g. clock
+#   How                 --dry-run says what it would do · --yes asks nothing · --quiet says only what fails
+#
+# Each address may come from the environment too: TELEMETRY_AGENT_METRICS_URL, …_METRICS_USER, …_LOGS_URL, …_LOGS_USER,
+# …_TOKEN_FILE. It may be interrupted at any point and run again; what is done already is not done twice. Every step is
+# in /var/log/telemetry-agent-install.log. Exit status: 0 done · 1 failed, or nothing was delivered · 2 usage.
+# shellcheck disable=SC2015  # usage and fail never return, and tests on both sides of && are meant
+set -euo pipefail
+umask 022
+export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin LC_ALL=C.UTF-8
+
+PREFIX=/opt/telemetry-agent
+CONFIG_DIR=/etc/telemetry-agent
+CONFIG=$CONFIG_DIR/config.toml
+TOKEN=telemetry-agent.token
+UNITS=/etc/systemd/system
+UNIT=telemetry-agent.service
+DROP_INS=$UNITS/$UNIT.d
+COMMAND=/usr/local/bin/telemetry-agent
+STATE=/var/lib/telemetry-agent
+LOG=/var/log/telemetry-agent-install.log
+LOCK=/run/telemetry-agent-install.lock
+PENDING=$PREFIX/.restart
+LEAST_SYSTEMD=247
+HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
+
+ACTION=install PURGE=no DRY=no YES=no QUIET=no LOCAL=no
+WHEEL='' VERSION='' OFFLINE='' PYTHON='' OPEN=()
+METRICS_URL=${TELEMETRY_AGENT_METRICS_URL:-} METRICS_USER=${TELEMETRY_AGENT_METRICS_USER:-}
+LOGS_URL=${TELEMETRY_AGENT_LOGS_URL:-} LOGS_USER=${TELEMETRY_AGENT_LOGS_USER:-}
+TOKEN_FILE=${TELEMETRY_AGENT_TOKEN_FILE:-}
+WORK='' STEP=0
+
+# ---------------------------------------------------------------- what is said and logged
+
+log() { [ ! -w "$LOG" ] || printf '%s %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$*" >>"$LOG"; }
+say() { log "$*"; [ "$QUIET" = yes ] || printf '%s\n' "$*"; }
+step() { STEP=$((STEP + 1)); say "[$STEP] $*"; }
+note() { say "    $*"; }
+warn() { log "$*"; printf '%s\n' "$*" >&2; }
+fail() { warn "install.sh: $1"; shift; for line in "$@"; do warn "  $line"; done; exit 1; }
+usage() { printf 'install.sh: %s\n' "$*" >&2; printf '  ./install.sh --help says more\n' >&2; exit 2; }
+
+# Runs a command, its output in the log; with --dry-run only says so. What it said last is shown where it fails.
+run() {
+  if [ "$DRY" = yes ]; then note "would run: $*"; return; fi
+  log "+ $*"
+  local status=0
+  "$@" >"$WORK/said" 2>&1 </dev/null || status=$?
+  [ ! -w "$LOG" ] || cat "$WORK/said" >>"$LOG"
+  [ "$status" = 0 ] || { tail -n 8 "$WORK/said" >&2; return "$status"; }
+}
+
+# Puts a file in its place where it is not there as it should be, whole or not at all; then a restart is due.
+place() { # FROM TO MODE [GROUP]
+  if cmp -s "$1" "$2" && [ "$(stat -c %a "$2")" = "${3#0}" ]; then return; fi
+  if [ "$DRY" = yes ]; then note "would write $2"; return; fi
+  log "write $2"
+  mkdir -p "$(dirname "$2")" "$PREFIX"
+  : >"$PENDING"
+  install -m "$3" -g "${4:-root}" "$1" "$2.new"
+  mv -f "$2.new" "$2"
+}
+
+remove() {
+  local path
+  for path in "$@"; do
+    [ -e "$path" ] || [ -L "$path" ] || continue
+    if [ "$DRY" = yes ]; then note "would remove $path"; else log "remove $path"; rm -rf --one-file-system "$path"; fi
+  done
+}
+
+# shellcheck disable=SC2317,SC2329  # the trap calls it
+tidy() {
+  local status=$?
+  trap - EXIT INT TERM HUP
+  [ -z "$WORK" ] || rm -rf "$WORK" "$WORK.credentials"
+  [ "$status" -lt 128 ] || warn "install.sh: interrupted; run it again, it goes on from where it was"
+  exit "$status"
+}
+
+# ---------------------------------------------------------------- what is asked
+
+arguments() {
+  while [ $# -gt 0 ]; do
+    case $1 in
+      --*=*) set -- "${1%%=*}" "${1#*=}" "${@:2}"; continue;;
+      --metrics-url | --metrics-user | --logs-url | --logs-user | --token-file | --wheel | --version | --offline | --python | --open)
+        [ $# -ge 2 ] && [ -n "$2" ] || usage "$1 needs a value";;&
+      --metrics-url) METRICS_URL=$2; shift 2;;
+      --metrics-user) METRICS_USER=$2; shift 2;;
+      --logs-url) LOGS_URL=$2; shift 2;;
+      --logs-user) LOGS_USER=$2; shift 2;;
+      --token-file) TOKEN_FILE=$2; shift 2;;
+      --wheel) WHEEL=$2; shift 2;;
+      --version) VERSION=$2; shift 2;;
+      --offline) OFFLINE=$2; shift 2;;
+      --python) PYTHON=$2; shift 2;;
+      --open) OPEN+=("$2"); shift 2;;
+      --local) LOCAL=yes; shift;;
+      --upgrade | --rollback | --uninstall) ACTION=${1#--}; shift;;
+      --purge) PURGE=yes; shift;;
+      --dry-run) DRY=yes; shift;;
+      --yes | -y) YES=yes; shift;;
+      --quiet | -q) QUIET=yes; shift;;
+      --help | -h) sed -n '2,/^# shellcheck/{/^# shellcheck/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; exit 0;;
+      *) usage "'$1' is not an option";;
+    esac
+  done
+  [ "$PURGE" = no ] || [ "$ACTION" = uninstall ] || usage "--purge goes with --uninstall"
+  [ -z "$WHEEL" ] || [ -f "$WHEEL" ] || usage "--wheel $WHEEL: no such file"
+  [ -z "$WHEEL" ] || [ -z "$VERSION" ] || usage "--wheel and --version name two things; give one"
+  [ -z "$OFFLINE" ] || [ -d "$OFFLINE" ] || usage "--offline $OFFLINE: no such directory"
+  [ -z "$TOKEN_FILE" ] || [ -s "$TOKEN_FILE" ] || usage "--token-file $TOKEN_FILE: no such file, or an empty one"
+  [ -z "$METRICS_USER$LOGS_USER" ] || [ -n "$TOKEN_FILE" ] || [ -e "$CONFIG" ] ||
+    usage "a user needs its token: --token-file FILE"
+  local name
+  for name in ${OPEN[@]+"${OPEN[@]}"}; do
+    [ -f "$HERE/packaging/systemd/$UNIT.d/$name.conf.example" ] ||
+      usage "--open $name: there are $(cd "$HERE/packaging/systemd/$UNIT.d" && printf '%s ' *.example | sed 's/\.conf\.example//g')"
+  done
+}
+
+asked() { # PROMPT: what is answered
+  local answer
+  printf '%s ' "$1" >/dev/tty
+  IFS= read -r answer </dev/tty || exit 1
+  printf '%s' "$answer"
+}
+
+# Asks on a terminal where to ship, where nothing said so.
+where_to_ship() {
+  [ "$LOCAL$METRICS_URL$LOGS_URL" = no ] && [ ! -e "$CONFIG" ] || return 0
+  if [ "$DRY" = yes ]; then LOCAL=yes; note "would ask where to ship; from here on as with --local"; return; fi
+  [ -t 0 ] && [ "$YES" = no ] ||
+    usage "say where to ship: --metrics-url URL and --logs-url URL (with users and --token-file), or --local"
+  printf '\nWhere to?\n  1  Grafana Cloud\n  2  a Prometheus or Mimir (remote_write), a Loki\n  3  nowhere: it is scraped\n'
+  case $(asked '1, 2 or 3:') in
+    1)
+      printf 'Your stack at grafana.com, "Details", has the URLs and users; the token needs metrics:write and logs:write.\n'
+      METRICS_URL=$(asked 'Prometheus: remote write URL (https://…/api/prom/push):') METRICS_USER=$(asked 'Prometheus: user (a number):')
+      LOGS_URL=$(asked 'Loki: URL (https://logs-…):') LOGS_USER=$(asked 'Loki: user (a number):')
+      ;;
+    2)
+      METRICS_URL=$(asked 'remote_write URL (empty for none):')
+      [ -z "$METRICS_URL" ] || METRICS_USER=$(asked 'user there (empty for none):')
+      LOGS_URL=$(asked 'Loki URL (empty for none):')
+      [ -z "$LOGS_URL" ] || LOGS_USER=$(asked 'user there (empty for none):')
+      ;;
+    3) LOCAL=yes; return;;
+    *) usage "1, 2 or 3";;
+  esac
+  [ -n "$METRICS_URL$LOGS_URL" ] || usage "no URL was given; run it again with --local to ship nowhere"
+  if [ -z "$TOKEN_FILE" ]; then
+    printf 'Token or password (empty for none; it is not shown): ' >/dev/tty
+    local token
+    IFS= read -rs token </dev/tty && printf '\n' >/dev/tty
+    [ -z "$token" ] || { TOKEN_FILE=$WORK/token; (umask 077 && printf '%s' "$token" >"$TOKEN_FILE"); }
+  fi
+}
+
+# ---------------------------------------------------------------- what the machine is
+
+os_release() (
+  # shellcheck disable=SC1091  # in a shell of its own: it sets VERSION, which is ours
+  [ ! -r /etc/os-release ] || . /etc/os-release
+  printf '%s' "${!1:-}"
+)
+
+machine() {
+  [ "$(uname -s)" = Linux ] || fail "this is $(uname -s); the agent runs on Linux"
+  case $(uname -m) in x86_64 | aarch64) ;; *) fail "this machine is $(uname -m); there is x86_64 (amd64) and aarch64 (arm64)";; esac
+  ID=$(os_release ID) ID_LIKE=$(os_release ID_LIKE) PRETTY_NAME=$(os_release PRETTY_NAME)
+  case " $ID $ID_LIKE " in
+    *' debian '* | *' ubuntu '*) MANAGER=apt-get;;
+    *' fedora '* | *' rhel '* | *' centos '* | *' amzn '*) MANAGER=$(command -v dnf || command -v yum || command -v microdnf || echo dnf);;
+    *suse*) MANAGER=zypper;;
+    *' arch '*) MANAGER=pacman;;
+    *) MANAGER='';;
+  esac
+  if [ ! -d /run/systemd/system ]; then
+    if grep -qi microsoft /proc/sys/kernel/osrelease; then
+      fail "systemd does not run in this WSL" "Switch it on: add these two lines to /etc/wsl.conf" "  [boot]" "  systemd=true" \
+        "then, in Windows: wsl.exe --shutdown, open the distribution again, and run this again."
+    fi
+    fail "systemd is not what runs this machine (no /run/systemd/system)" \
+      "In a container or on another init system, run the agent in the foreground: make run, or telemetry-agent run."
+  fi
+  SYSTEMD=$(systemctl --version | sed -nE '1s/^systemd ([0-9]+).*/\1/p')
+  [ "${SYSTEMD:-0}" -ge "$LEAST_SYSTEMD" ] ||
+    fail "systemd is ${SYSTEMD:-unknown}, and $LEAST_SYSTEMD is the oldest that takes the unit's credentials and sandbox" \
+      "Upgrade the distribution ($PRETTY_NAME), or run the agent in the foreground by a unit of your own."
+  local package
+  for package in /usr/lib/systemd/system/$UNIT /lib/systemd/system/$UNIT; do
+    [ ! -e "$package" ] || fail "the agent is installed as a package here ($package)" \
+      "Upgrade or remove it with ${MANAGER:-the package manager}; the two do not go together."
+  done
+  note "$PRETTY_NAME, $(uname -m), systemd $SYSTEMD"
+}
+
+python_fits() { "$1" -c 'import sys, ssl, sqlite3, ctypes, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
+
+find_python() { # sets PYTHON where there is one
+  local name found
+  for name in python3 python3.11 python3.12 python3.13 python3.14; do
+    for found in "/usr/bin/$name" "/usr/local/bin/$name" "$(command -v "$name" || :)"; do
+      if [ -n "$found" ] && python_fits "$found"; then PYTHON=$found; return; fi
+    done
+  done
+  return 1
+}
+
+has_pip() { "$PYTHON" -c 'import ensurepip' 2>/dev/null || ls "${OFFLINE:-/nowhere}"/pip-*.whl >/dev/null 2>&1; }
+
+packages_of_python() { # what the distribution has, one installable set a line, the best first
+  local version
+  case $MANAGER in
+    apt-get)
+      if [ -n "$PYTHON" ]; then echo "$("$PYTHON" -c 'import sys; print("python%d.%d" % sys.version_info[:2])')-venv"; return; fi
+      for version in 3.13 3.12 3.11; do
+        ! apt-cache show "python$version-venv" >/dev/null 2>&1 || echo "python$version python$version-venv"
+      done;;
+    *dnf | *yum) for version in 3.12 3.13 3.11; do ! "$MANAGER" -q list "python$version" >/dev/null 2>&1 || echo "python$version"; done;;
+    zypper) for version in 312 313 311; do ! zypper -q info "python$version" 2>/dev/null | grep -q '^Name' || echo "python$version"; done;;
+    pacman) echo python;;
+  esac
+}
+
+install_packages() {
+  case $MANAGER in
+    apt-get) run env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 --no-install-recommends install "$@";;
+    zypper) run zypper --non-interactive install "$@";;
+    pacman) run pacman --noconfirm --needed -S "$@";;
+    *) run "$MANAGER" -y install "$@";;
+  esac
+}
+
+python() {
+  if [ -n "$PYTHON" ]; then
+    python_fits "$PYTHON" || fail "--python $PYTHON is not Python 3.11 or newer with ssl, sqlite3, ctypes and venv"
+  elif ! find_python || ! has_pip; then
+    [ "$MANAGER" != apt-get ] || [ "$DRY" = yes ] || [ -n "$OFFLINE" ] || run apt-get -q update || :
+    local packages=() line
+    line=$(packages_of_python | head -n 1)
+    read -ra packages <<<"$line"
+    [ "${#packages[@]}" -gt 0 ] || no_python
+    note "installing ${packages[*]} with ${MANAGER##*/}"
+    install_packages "${packages[@]}" || fail "${packages[*]} could not be installed" "Its own words are above and in $LOG."
+    if [ "$DRY" = yes ]; then PYTHON=${PYTHON:-/usr/bin/python3}; return; fi
+    find_python || no_python
+  fi
+  has_pip || fail "$PYTHON has no ensurepip, and there is no pip-*.whl in ${OFFLINE:-an --offline directory}"
+  note "$PYTHON, $("$PYTHON" --version)"
+}
+
+no_python() {
+  fail "$PRETTY_NAME has $(python3 --version 2>/dev/null || echo 'no Python'); the agent needs Python 3.11 or newer, and this distribution has none" \
+    "Ways out:" \
+    "  upgrade to a newer release (Debian 12, Ubuntu 24.04, RHEL 9 and their likes have one), or" \
+    "  bring one: uv python install --install-dir /opt/python 3.12   and run this again with" \
+    "             --python /opt/python/cpython-3.12…/bin/python3 (a place that every user may read)." \
+    "Nothing was changed."
+}
+
+# ---------------------------------------------------------------- a version
+
+# What it is, and a name for where it goes: the version, or the version and a mark where another build of it is there.
+name_version() {
+  local version
+  if [ -z "$WHEEL$VERSION" ] && [ ! -f "$HERE/pyproject.toml" ] && [ -n "$OFFLINE" ]; then
+    WHEEL=$(find "$OFFLINE" -name 'telemetry_agent-*.whl' | sort -V | tail -n 1)
+  fi
+  if [ -n "$WHEEL" ]; then
+    version=$(basename "$WHEEL" | cut -d- -f2)
+    BUILD=$(sha256sum <"$WHEEL" | cut -c1-16)
+  elif [ -n "$VERSION" ]; then
+    version=$VERSION BUILD=index
+  else
+    [ -f "$HERE/pyproject.toml" ] || fail "there is no checkout around $HERE" "Give --wheel FILE, --version VERSION or --offline DIR with a wheel of it."
+    version=$(sed -nE 's/^__version__ = "(.*)"/\1/p' "$HERE/agent/__init__.py")
+    BUILD=$(cd "$HERE" && find agent packaging pyproject.toml -type f ! -path '*/__pycache__/*' -print0 | sort -z | xargs -0 sha256sum | sha256sum | cut -c1-16)
+  fi
+  BUILD="$BUILD $PYTHON $("$PYTHON" --version 2>/dev/null || :)"
+  NAME=$version
+  [ ! -e "$PREFIX/$NAME/.complete" ] || [ "$(cat "$PREFIX/$NAME/.complete")" = "$BUILD" ] ||
+    NAME=$version+$(sha256sum <<<"$BUILD" | cut -c1-8)
+  DIR=$PREFIX/$NAME
+}
+
+pip() {
+  local where=()
+  [ -z "$OFFLINE" ] || where=(PIP_NO_INDEX=1 "PIP_FIND_LINKS=$OFFLINE")
+  run env PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PIP_NO_CACHE_DIR=1 ${where[@]+"${where[@]}"} "$DIR/bin/python" "${PIP[@]}" "$@"
+}
+
+# Built aside of everything that runs; .complete comes last, and a folder without it is made anew.
+build_version() {
+  if [ -e "$DIR/.complete" ] && [ "$(cat "$DIR/.complete")" = "$BUILD" ]; then note "$NAME is there already"; return; fi
+  if [ "$DRY" = yes ]; then note "would install $NAME into $DIR"; return; fi
+  rm -rf --one-file-system "$DIR"
+  mkdir -p "$DIR"
+  run "$PYTHON" -m venv --without-pip "$DIR"
+  PIP=(-m pip)
+  if "$PYTHON" -c 'import ensurepip' 2>/dev/null; then
+    run "$DIR/bin/python" -m ensurepip
+  else
+    PIP=("$(find "$OFFLINE" -name 'pip-*.whl' | sort -V | tail -n 1)/pip")
+  fi
+  local what=$WHEEL
+  if [ -n "$VERSION" ]; then
+    what=telemetry-agent==$VERSION
+  elif [ -z "$WHEEL" ]; then
+    note "building a wheel from $HERE"
+    mkdir -p "$WORK/src" "$WORK/wheel"
+    tar -C "$HERE" --exclude=__pycache__ -cf - agent pyproject.toml README.md LICENSE | tar -C "$WORK/src" -xf -
+    pip wheel -q --no-deps -w "$WORK/wheel" "$WORK/src" ||
+      fail "the wheel could not be built" "It takes setuptools: from the network, or as setuptools-*.whl in the --offline directory."
+    what=$(echo "$WORK"/wheel/telemetry_agent-*.whl)
+  fi
+  note "installing it and what it needs"
+  pip install -q --no-compile "$what" ||
+    fail "it could not be installed" "pip's own words are above and in $LOG." \
+      "Without a network: pip download telemetry-agent (or its wheel) on another machine, and --offline DIR."
+  [ "${PIP[0]}" != -m ] || pip uninstall -q -y pip setuptools >/dev/null || :
+  note "compiling, so that no start has to"
+  # The service runs with PYTHONOPTIMIZE=2; the standard library's files are compiled beside ours, not into /usr.
+  run env PYTHONPYCACHEPREFIX="$DIR/pycache" "$DIR/bin/python" -OO -m compileall -qq -x '/(test|tests|idlelib|lib2to3|tkinter|turtledemo|ensurepip|dist-packages)/' \
+    "$("$DIR/bin/python" -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')" "$DIR/lib" || :
+  mkdir -p "$DIR/packaging"
+  cp -R "$HERE/packaging/systemd" "$HERE/packaging/sysusers.d" "$HERE/packaging/tmpfiles.d" "$DIR/packaging/"
+  run "$DIR/bin/telemetry-agent" --version
+  sync -f "$DIR" 2>/dev/null || sync
+  printf '%s\n' "$BUILD" >"$DIR/.complete.new" && mv "$DIR/.complete.new" "$DIR/.complete"
+}
+
+# ---------------------------------------------------------------- user, configuration, secret
+
+user_and_directories() {
+  place "$DIR/packaging/sysusers.d/telemetry-agent.conf" /etc/sysusers.d/telemetry-agent.conf 0644
+  place "$DIR/packaging/tmpfiles.d/telemetry-agent.conf" /etc/tmpfiles.d/telemetry-agent.conf 0644
+  run systemd-sysusers /etc/sysusers.d/telemetry-agent.conf
+  run systemd-tmpfiles --create /etc/tmpfiles.d/telemetry-agent.conf
+}
+
+quoted() { local text=${1//\\/\\\\}; printf '"%s"' "${text//\"/\\\"}"; }
+
+destination() { # TYPE URL USER
+  printf '\n[export.%s]\nurl = %s\n' "$1" "$(quoted "$2")"
+  [ -z "$3" ] || printf 'user = %s\n' "$(quoted "$3")"
+  [ -z "$TOKEN_FILE" ] || printf 'token_file = "%%d/%s"        # a systemd credential; install.sh --token-file FILE changes it\n' "$TOKEN"
+}
+
+configuration() {
+  cat <<'TOML'
+# Written by install.sh, which leaves it alone from now on. Every option: docs/configuration.md.
+# After a change: sudo systemctl reload telemetry-agent; it is refused, and the old one goes on, where it has a fault.
+
+[collect.host]                        # metrics under node_exporter's names
+
+[serve]
+listen = "127.0.0.1:9465"             # /metrics, /status, /health
+TOML
+  if [ -n "$LOGS_URL" ]; then
+    printf '\n[collect.journal]\n'
+    printf '\n[collect.file]                        # what the journal does not have\npaths = ["/var/log/nginx/*.log", "/var/log/apache2/*.log", "/var/log/httpd/*_log"]\n'
+  fi
+  [ -z "$METRICS_URL" ] || destination remote_write "$METRICS_URL" "$METRICS_USER"
+  [ -z "$LOGS_URL" ] || destination loki "$LOGS_URL" "$LOGS_USER"
+}
+
+write_configuration() {
+  if [ -e "$CONFIG" ]; then
+    note "$CONFIG is there and stays as it is"
+    [ -z "$METRICS_URL$LOGS_URL" ] || warn "    the addresses given are not used: write them there, and: systemctl reload telemetry-agent"
+  elif [ "$DRY" = yes ]; then
+    note "would write $CONFIG:"
+    [ "$QUIET" = yes ] || configuration | sed 's/^/      /'
+  else
+    configuration >"$WORK/config.toml"
+    place "$WORK/config.toml" "$CONFIG" 0640 telemetry-agent
+  fi
+}
+
+# Encrypted with this machine's key where systemd can, else a file that only root may read.
+store_token() {
+  [ -n "$TOKEN_FILE" ] || return 0
+  local stored=$CONFIG_DIR/credentials/$TOKEN kind=LoadCredential
+  if [ "$DRY" = yes ]; then note "would store the token in $stored"; return; fi
+  if token_now >"$WORK/token-now" && cmp -s "$WORK/token-now" "$TOKEN_FILE"; then note "the token is stored already"; return; fi
+  (umask 077 && cat "$TOKEN_FILE" >"$WORK/token-plain")
+  if run systemd-creds encrypt --name="$TOKEN" "$WORK/token-plain" "$WORK/token-stored" 2>/dev/null &&
+    systemd-creds decrypt --name="$TOKEN" "$WORK/token-stored" - 2>/dev/null | cmp -s - "$TOKEN_FILE"; then
+    kind=LoadCredentialEncrypted
+  else
+    cp "$WORK/token-plain" "$WORK/token-stored"
+  fi
+  printf '[Service]\n%s=%s:%s\n' "$kind" "$TOKEN" "$stored" >"$WORK/credentials.conf"
+  place "$WORK/token-stored" "$stored" 0600
+  place "$WORK/credentials.conf" "$DROP_INS/credentials.conf" 0644
+  note "the token is in $stored, $([ "$kind" = LoadCredential ] && echo 'which only root may read' || echo 'encrypted for this machine')"
+}
+
+token_now() { # the token as it is stored; fails where there is none
+  local stored=$CONFIG_DIR/credentials/$TOKEN
+  [ -s "$stored" ] || return 1
+  if grep -qs '^LoadCredentialEncrypted=' "$DROP_INS/credentials.conf"; then
+    systemd-creds decrypt --name="$TOKEN" "$stored" - 2>/dev/null
+  else
+    cat "$stored"
+  fi
+}
+
+# As the agent's user, with its credential: what is wrong is found before anything is started or stopped.
+check() { # DIR
+  if [ "$DRY" = yes ]; then note "would run: telemetry-agent check"; return; fi
+  local credentials=$WORK.credentials
+  (umask 077 && mkdir -p "$credentials")
+  token_now >"$credentials/$TOKEN" || rm -f "$credentials/$TOKEN"
+  chown -R telemetry-agent "$credentials"
+  local environment=()
+  [ ! -r /etc/default/telemetry-agent ] || mapfile -t environment < <(grep -E '^[A-Za-z_][A-Za-z0-9_]*=' /etc/default/telemetry-agent | sed -E "s/=([\"'])(.*)\1\$/=\2/")
+  cd /
+  run setpriv --reuid=telemetry-agent --regid=telemetry-agent --init-groups \
+    env PYTHONDONTWRITEBYTECODE=1 ${environment[@]+"${environment[@]}"} CREDENTIALS_DIRECTORY="$credentials" "$1/bin/telemetry-agent" check --config "$CONFIG" ||
+    fail "the configuration has the faults above; nothing was started or stopped" "Put it right in $CONFIG and run this again."
+  note "$(head -n 1 "$WORK/said")"
+}
+
+# ---------------------------------------------------------------- the service
+
+link() { ln -sfn "$1" "$2.new" && mv -fT "$2.new" "$2"; }
+
+# Makes a version the one that runs at the next start.
+activate() { # DIR
+  local packaging=$1/packaging/systemd unit name
+  [ "$DRY" = no ] || [ -d "$packaging" ] || packaging=$HERE/packaging/systemd
+  for unit in "$packaging"/telemetry-agent*.service "$packaging"/telemetry-agent*.socket; do
+    place "$unit" "$UNITS/$(basename "$unit")" 0644
+  done
+  for name in 253 254; do
+    if [ "$SYSTEMD" -ge "$name" ]; then place "$packaging/systemd-$name.conf" "$DROP_INS/10-systemd-$name.conf" 0644; fi
+  done
+  for name in ${OPEN[@]+"${OPEN[@]}"}; do place "$packaging/$UNIT.d/$name.conf.example" "$DROP_INS/$name.conf" 0644; done
+  unshare --user true 2>/dev/null ||
+    place "$packaging/$UNIT.d/no-user-namespace.conf.example" "$DROP_INS/no-user-namespace.conf" 0644
+  cat >"$WORK/command" <<'SH'
+#!/bin/sh
+# The command of the agent that runs here, with its compiled files and, for root, its credentials.
+: "${CREDENTIALS_DIRECTORY:=/run/credentials/telemetry-agent.service}"
+export CREDENTIALS_DIRECTORY PYTHONOPTIMIZE=2 PYTHONPYCACHEPREFIX=/opt/telemetry-agent/current/pycache PYTHONDONTWRITEBYTECODE=1
+exec /opt/telemetry-agent/current/bin/telemetry-agent "$@"
+SH
+  place "$WORK/command" "$COMMAND" 0755
+  if [ "$(readlink "$PREFIX/current" || :)" != "$(basename "$1")" ]; then
+    if [ "$DRY" = yes ]; then note "would make $(basename "$1") the current version"; return; fi
+    log "current: $(readlink "$PREFIX/current" || echo none) -> $(basename "$1")"
+    : >"$PENDING"
+    [ ! -L "$PREFIX/current" ] || link "$(readlink "$PREFIX/current")" "$PREFIX/previous"
+    link "$(basename "$1")" "$PREFIX/current"
+  fi
+}
+
+# Starts what is not running, and again what runs and has changed; returns when it has said READY.
+start() {
+  run systemctl daemon-reload
+  run systemctl enable "$UNIT" || return
+  if [ "$DRY" = no ] && [ ! -e "$PENDING" ] && systemctl -q is-active "$UNIT"; then note "it runs, and nothing has changed"; return; fi
+  run systemctl reset-failed "$UNIT" 2>/dev/null || :
+  local began ended
+  began=$(date +%s%N)
+  run systemctl restart "$UNIT" || return
+  [ "$DRY" = no ] || return 0
+  ended=$(date +%s%N)
+  run systemctl try-restart 'telemetry-agent@*.service' || return
+  rm -f "$PENDING"
+  note "READY after $(((ended - began) / 1000000)) ms"
+}
+
+not_started() {
+  warn "What it said last:"
+  journalctl -u "$UNIT" -n 15 --no-pager -o cat 2>/dev/null >&2 || :
+}
+
+# Waits until something has arrived at every destination, or says which has nothing and why.
+prove() {
+  if [ "$DRY" = yes ]; then note "would wait until something has arrived at every destination"; return; fi
+  systemd-cat -t telemetry-agent-install echo "install.sh asks whether this line arrives" 2>/dev/null || :
+  "$DIR/bin/python" - "$COMMAND" "$1" <<'PY' | tee -a "$LOG" >"$WORK/proof" && status=0 || status=$?
+import json, subprocess, sys, time, urllib.request
+
+command, before = sys.argv[1], json.loads(sys.argv[2] or "{}")
+
+
+def ask(what):
+    ran = subprocess.run([command, what, "--json"], capture_output=True, text=True)
+    return json.loads(ran.stdout) if ran.returncode == 0 else {}
+
+
+def arrived(name, lanes):
+    return lanes.get(name, {}).get("delivered", 0) - before.get(name, 0)
+
+
+began = time.monotonic()
+while True:
+    lanes, status = ask("ledger").get("lanes", {}), ask("status")
+    current = [lane for lane in status.get("lanes", ()) if lane["state"] not in ("orphaned", "retired")]
+    missing = [lane for lane in current if arrived(lane["name"], lanes) <= 0]
+    passed = time.monotonic() - began
+    quiet = all(not lane["waiting_records"] and not lane["last_error"] for lane in missing)
+    if status and (not missing or (quiet and len(missing) < len(current) and passed > 8) or passed > 40):
+        break
+    if not status and passed > 40:
+        print("    it does not answer on its control socket")
+        sys.exit(1)
+    time.sleep(0.25)
+for lane in current:
+    why = lane["hold_reason"] or lane["last_error"] or ("waiting" if lane["waiting_records"] else "nothing to send yet")
+    number = arrived(lane["name"], lanes)
+    print(f"    {lane['name']}: " + (f"{number:,} records delivered" if number > 0 else f"nothing delivered: {why}"))
+if not current:
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(status["endpoint"] + "/metrics", timeout=20) as answer:
+        series = sum(line.startswith(b"node_") for line in answer)
+    print(f"    {status['endpoint']}/metrics: {series} series of this machine")
+    sys.exit(not series)
+sys.exit(not (quiet and len(missing) < len(current)))
+PY
+  [ "$QUIET" = yes ] && [ "$status" = 0 ] || cat "$WORK/proof"
+  return "$status"
+}
+
+delivered_before() {
+  [ "$DRY" = no ] && [ -x "$COMMAND" ] && [ -d "$STATE/spool" ] || return 0
+  "$COMMAND" ledger --json 2>/dev/null | "$PYTHON" -c 'import json, sys
+print(json.dumps({name: lane.get("delivered", 0) for name, lane in json.load(sys.stdin)["lanes"].items()}))' 2>/dev/null || :
+}
+
+# Only what runs and what it can go back to is kept.
+prune() {
+  local kept folder
+  kept=" $(readlink "$PREFIX/current" || :) $(readlink "$PREFIX/previous" || :) "
+  for folder in "$PREFIX"/*/; do
+    folder=${folder%/}
+    [ ! -L "$folder" ] && [ -d "$folder" ] || continue
+    case $kept in *" ${folder##*/} "*) ;; *) remove "$folder";; esac
+  done
+}
+
+# ---------------------------------------------------------------- the actions
+
+install_or_upgrade() {
+  [ "$ACTION" = install ] || [ -e "$PREFIX/current" ] || fail "nothing is installed to upgrade" "sudo ./install.sh installs it."
+  step "Looking at the machine"
+  machine
+  where_to_ship
+  step "Python"
+  python
+  name_version
+  local before after=''
+  before=$(readlink -f "$PREFIX/current" || :)
+  step "telemetry-agent $NAME"
+  build_version
+  step "User, configuration, secret"
+  user_and_directories
+  write_configuration
+  store_token
+  step "Checking the configuration"
+  check "$DIR"
+  step "Starting"
+  [ -z "$before" ] || after=$(delivered_before)
+  activate "$DIR"
+  if ! start; then
+    not_started
+    [ -n "$before" ] && [ "$before" != "$DIR" ] && [ -e "$before/.complete" ] || fail "it did not start; see journalctl -u $UNIT"
+    warn "It did not start: going back to $(basename "$before")"
+    activate "$before"
+    start || fail "$(basename "$before") does not start either; see journalctl -u $UNIT"
+    fail "$NAME does not start here; $(basename "$before") runs again, and nothing was lost"
+  fi
+  prune
+  step "Proving that something arrives"
+  if ! prove "$after"; then
+    warn "It runs, and is started at every boot; what it has waits on the disk, and nothing is lost." \
+      "When that is put right in $CONFIG: sudo systemctl reload telemetry-agent"
+    exit 1
+  fi
+  [ "$DRY" = no ] || { say "Nothing was changed."; return; }
+  say "Done. It runs as $UNIT, now and after every boot."
+  summary
+}
+
+summary() {
+  [ "$QUIET" = no ] || return 0
+  systemctl status "$UNIT" --no-pager --lines=0 || :
+  cat <<TEXT
+
+  sudo telemetry-agent status      what it does            sudo telemetry-agent ledger    what became of every record
+  journalctl -u telemetry-agent    what it says            $CONFIG    what it is told; then: systemctl reload
+TEXT
+}
+
+roll_back() {
+  local back
+  back=$(readlink "$PREFIX/previous" || :)
+  [ -n "$back" ] && [ -e "$PREFIX/$back/.complete" ] || fail "there is no previous version in $PREFIX"
+  SYSTEMD=$(systemctl --version | sed -nE '1s/^systemd ([0-9]+).*/\1/p')
+  step "Back from $(readlink "$PREFIX/current") to $back"
+  activate "$PREFIX/$back"
+  start || { not_started; fail "$back does not start; sudo ./install.sh --rollback goes forward again"; }
+  [ "$DRY" = yes ] || say "Done. $("$COMMAND" --version) runs; --rollback goes forward again."
+}
+
+uninstall() {
+  if [ "$PURGE" = yes ] && [ "$YES" = no ] && [ "$DRY" = no ]; then
+    [ -t 0 ] || usage "--purge deletes the configuration and all data; --yes says that this is meant"
+    case $(asked "Delete $CONFIG_DIR, $STATE with all that waits there, the logs and the user? (yes/no)") in yes) ;; *) usage "nothing was removed";; esac
+  fi
+  step "Stopping"
+  local units
+  units=$(systemctl list-units --all --plain --no-legend 'telemetry-agent.service' 'telemetry-agent@*.service' 'telemetry-agent*.socket' 2>/dev/null | awk '{print $1}')
+  # shellcheck disable=SC2086  # one word each
+  [ -z "$units" ] || run systemctl disable --now $units || run systemctl stop $units || :
+  step "Removing"
+  local wanted
+  for wanted in "$UNITS"/*.wants/telemetry-agent*; do remove "$wanted"; done
+  remove "$UNITS"/telemetry-agent.service "$UNITS"/telemetry-agent@.service "$UNITS"/telemetry-agent.socket "$UNITS"/telemetry-agent-syslog-{udp,tcp}.socket
+  remove "$COMMAND" "$PREFIX" /etc/sysusers.d/telemetry-agent.conf /etc/tmpfiles.d/telemetry-agent.conf
+  if [ "$PURGE" = yes ]; then
+    remove "$DROP_INS" "$UNITS"/telemetry-agent@.service.d "$UNITS"/telemetry-agent*.socket.d "$CONFIG_DIR" /etc/default/telemetry-agent*
+    remove "$STATE" "$STATE"-* /var/log/telemetry-agent /var/log/telemetry-agent-[!i]* /run/telemetry-agent /run/telemetry-agent-[!i]*
+    ! getent passwd telemetry-agent >/dev/null || run userdel telemetry-agent || :
+    ! getent group telemetry-agent >/dev/null || run groupdel telemetry-agent || :
+  fi
+  run systemctl daemon-reload
+  run systemctl reset-failed 'telemetry-agent*' 2>/dev/null || :
+  if [ "$PURGE" = yes ]; then
+    say "Done. Nothing of it is left."
+    remove "$LOG" "$LOCK"
+  else
+    say "Done. Its configuration, data and user are still there: $CONFIG_DIR, $STATE. --uninstall --purge removes them."
+  fi
+}
+
+main() {
+  arguments "$@"
+  WORK=$(mktemp -d -p "$([ -w /run ] && echo /run || echo /tmp)" telemetry-agent-install.XXXXXX)
+  trap tidy EXIT
+  trap 'exit 130' INT
+  trap 'exit 143' TERM HUP
+  if [ "$DRY" = no ]; then
+    [ "$(id -u)" = 0 ] || fail "it takes root: sudo ./install.sh" "--dry-run says what it would do, and takes none."
+    exec 9>"$LOCK"
+    flock -n 9 || fail "another install.sh is at work"
+    (umask 027 && : >>"$LOG")
+    log "install.sh $ACTION, by ${SUDO_USER:-root}"
+  fi
+  case $ACTION in
+    install | upgrade) install_or_upgrade;;
+    rollback) roll_back;;
+    uninstall) uninstall;;
+  esac
+}
+
+main "$@"
