@@ -25,7 +25,7 @@ from agent.wire.timestamps import PATTERNS
 _NAMES: Final = rb"DEBUG|INFO|WARNING|WARN|ERROR|CRITICAL|FATAL|TRACE|SUCCESS|NOTSET|Level \d{1,3}"
 _LEVEL: Final = rb"(?P<level>" + _NAMES + rb")"
 _SEVERITIES: Final = severities(
-    CRITICAL=21, **{f"Level {number}": severity_of(number, PYTHON) for number in range(1, 100)}
+    CRITICAL=21, **{f"Level {number}": max(1, severity_of(number, PYTHON)) for number in range(1, 100)}
 )
 _LOGGER: Final = rb"(?P<logger>[\w.<>-]{1,128}+)"
 _TRACEBACK: Final = "\nTraceback (most recent call last):\n"
