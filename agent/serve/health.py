@@ -162,17 +162,22 @@ class Health:
 
     async def fresh(self) -> None:
         """Somebody asks: returns once what was found is no older than it may be then, or after FRESH_SECONDS."""
+        if self._is_asked():
+            await self.wait_for_round(FRESH_SECONDS)
+
+    def _is_asked(self) -> bool:
+        """Somebody asks: True where what was found is older than it may be then, and another round comes."""
         now = self._clock.monotonic_seconds()
         rested = now - self._asked_seconds > ASKED_SECONDS
         self._asked_seconds = now
         self._asked.set()
-        if rested and self._last_round is not None and now - self._last_round > INTERVAL_SECONDS:
-            self._ran.clear()
-            await self.wait_for_round(FRESH_SECONDS)
+        if not rested or self._last_round is None or now - self._last_round <= INTERVAL_SECONDS:
+            return False
+        self._ran.clear()
+        return True
 
-    def _handler(self, group: Group) -> Callable[[Request], Awaitable[Response]]:
-        async def answer(request: Request) -> Response:
-            await self.fresh()
+    def _handler(self, group: Group) -> Callable[[Request], Response | Awaitable[Response]]:
+        def told(request: Request) -> Response:
             report = self.report(group)
             status = HTTP_STATUS[report.status]
             return (
@@ -181,7 +186,12 @@ class Health:
                 else json_response(report.document(), status)
             )
 
-        return answer
+        async def later(request: Request) -> Response:
+            await self.wait_for_round(FRESH_SECONDS)
+            return told(request)
+
+        # Whoever asks again and again is answered in the same turn of the loop.
+        return lambda request: later(request) if self._is_asked() else told(request)
 
     def _begun(self, place: int, turn: tuple[Check, ...]) -> list[Finding] | asyncio.Future[list[Finding]]:
         """What the checks of a turn found, or what will tell. One that is late goes on, and is not started again
