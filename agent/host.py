@@ -6,6 +6,10 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from socket import socket
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +18,7 @@ class Host:
 
     ``written`` are the files this agent writes records or its own log to, links followed; what is rotated has their
     name, a dot, and a day or a number or both. Whoever reads files leaves them alone: each record would come back as
-    another one, for ever.
+    another one, for ever. ``sockets`` are those that the service manager holds for us, by name.
     """
 
     state_dir: Path
@@ -25,6 +29,7 @@ class Host:
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     hostname: str = field(default_factory=lambda: os.uname().nodename)
     written: set[str] = field(default_factory=set, compare=False)
+    sockets: Mapping[str, tuple[socket, ...]] = field(default_factory=dict, compare=False)
 
     @property
     def spool_dir(self) -> Path:

@@ -99,8 +99,11 @@ class Configured:
         """SIGHUP, with another configuration."""
         self.path.write_text(body)
         pipeline: Any = SimpleNamespace(drains={})
+
+        async def taken(_config: Any) -> None: ...
+
         with Worker("reload") as worker, suppress(AgentError):
-            await reload.Reloading(self.agent, pipeline, worker, lambda _config: None).reload()
+            await reload.Reloading(self.agent, pipeline, worker, taken).reload()
 
 
 LOKI = '[export.loki]\nurl = "http://a:3100"\nheaders = {{ X-Key = "{}" }}\n'

@@ -7,6 +7,7 @@ Whatever arrives that is no HTTP is answered 400, counted, and reaches nothing.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
@@ -34,8 +35,9 @@ from agent.serve.routes import (
 )
 
 if TYPE_CHECKING:
+    import socket
     import ssl
-    from collections.abc import AsyncIterator, Awaitable, Coroutine, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Coroutine, Mapping, Sequence
 
     from agent.clock import Clock
     from agent.http.asked import Asked
@@ -61,6 +63,7 @@ class Endpoint(Struct, frozen=True):
 
     addresses: tuple[tuple[str, int], ...]
     scheme: str = "http"
+    sockets: tuple[Any, ...] = ()
 
     @property
     def url(self) -> str:
@@ -78,10 +81,12 @@ async def open_endpoint(
     meter: Meter,
     token: str | None = None,
     environ: Mapping[str, str] | None = None,
+    sockets: Sequence[socket.socket] = (),
 ) -> AsyncIterator[Endpoint]:
     """Answers ``routes`` until it is left; raises EndpointError where it cannot listen or read its certificate.
 
-    ``token`` is what ``options.token_file`` holds. Answers under way when it is left have a second to be taken.
+    ``token`` is what ``options.token_file`` holds. ``sockets`` that listen already, and are closed with it, take the
+    place of ``options.listen``. Answers under way when it is left have a second to be taken.
     """
     from agent.http.door import Door
 
@@ -94,15 +99,18 @@ async def open_endpoint(
         refusals.note("too_many_connections")
 
     door = Door(service, options.max_connections, turned_away)
-    listening = await _listen(options, door, context)
+    servers = await _listen(options, door, context, sockets)
     counting = asyncio.ensure_future(refusals.turn())
     try:
-        sockets = (bound.getsockname() for bound in listening.sockets)
-        yield Endpoint(tuple((name[0], name[1]) for name in sockets), "https" if context else "http")
+        bound = tuple(each for server in servers for each in server.sockets)
+        names = (each.getsockname() for each in bound)
+        yield Endpoint(tuple((name[0], name[1]) for name in names), "https" if context else "http", bound)
     finally:
-        listening.close()
+        for server in servers:
+            server.close()
         await door.close(SHUTDOWN_SECONDS)
-        await listening.wait_closed()
+        for server in servers:
+            await server.wait_closed()
         counting.cancel()
         with suppress(asyncio.CancelledError):
             await counting
@@ -227,19 +235,22 @@ def _tls(options: ServeOptions, environ: Mapping[str, str]) -> ssl.SSLContext | 
     return context
 
 
-async def _listen(options: ServeOptions, connection: Any, context: ssl.SSLContext | None) -> asyncio.Server:
+async def _listen(
+    options: ServeOptions, connection: Any, context: ssl.SSLContext | None, sockets: Sequence[socket.socket]
+) -> list[asyncio.Server]:
     host, port = split_listen(options.listen)
-    loop = asyncio.get_running_loop()
+    create = functools.partial(
+        asyncio.get_running_loop().create_server,
+        connection,
+        ssl=context,
+        backlog=BACKLOG,
+        ssl_handshake_timeout=options.idle_seconds if context else None,
+        ssl_shutdown_timeout=SHUTDOWN_SECONDS if context else None,
+    )
+    if sockets:
+        return [await create(sock=each) for each in sockets]
     try:
-        return await loop.create_server(
-            connection,
-            host,
-            port,
-            ssl=context,
-            backlog=BACKLOG,
-            ssl_handshake_timeout=options.idle_seconds if context else None,
-            ssl_shutdown_timeout=SHUTDOWN_SECONDS if context else None,
-        )
+        return [await create(host=host, port=port)]
     except OSError as error:
         raise EndpointError(f'[serve] listen = "{options.listen}": {_next_step(error, port)}') from error
 

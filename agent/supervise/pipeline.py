@@ -20,7 +20,7 @@ from agent.contract import Context, Source
 from agent.errors import AgentError, ConfigError
 from agent.export.drain import Drain
 from agent.host import Host
-from agent.options import ProcessorOptions
+from agent.options import ProcessorOptions, SourceOptions
 from agent.ownmetrics import Meter, Readings
 from agent.process.chain import Chain, Link
 from agent.spool.spool import Spool
@@ -168,7 +168,11 @@ async def open_pipeline(
 
 def lossy(config: Config) -> frozenset[str]:
     """The sources that cannot wait."""
-    return frozenset(each.name for each in config.collect if each.component.lossy)
+    return frozenset(
+        each.name
+        for each in config.collect
+        if each.component.lossy or (isinstance(each.options, SourceOptions) and each.options.lossy)
+    )
 
 
 def start_drains(pipeline: Pipeline, part: Part) -> None:

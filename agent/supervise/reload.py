@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -35,13 +35,16 @@ REFUSED: Final = "the configuration was not reloaded; the old one goes on"
 
 
 class Reloading:
-    """Reads and changes, one after the other. ``done`` is called with each configuration that has been taken."""
+    """Reads and changes, one after the other. ``outside`` changes what people and probes look through, and may refuse
+    as well; then nothing has changed."""
 
-    def __init__(self, agent: Agent, pipeline: Pipeline, worker: Worker, done: Callable[[Config], object]) -> None:
+    def __init__(
+        self, agent: Agent, pipeline: Pipeline, worker: Worker, outside: Callable[[Config], Awaitable[None]]
+    ) -> None:
         self._agent = agent
         self._pipeline = pipeline
         self._worker = worker
-        self._done = done
+        self._outside = outside
         self._at_start = agent.config
         self._one_by_one = asyncio.Lock()
 
@@ -93,22 +96,23 @@ class Reloading:
         """What is configured differently than at the start and cannot be changed while the agent runs."""
         old = self._at_start
         names = [name for name in type(old.agent).__struct_fields__ if name not in WHILE_RUNNING]
-        return [
-            *(f"[agent] {name}" for name in names if getattr(old.agent, name) != getattr(new.agent, name)),
-            *(["[serve]"] if old.serve != new.serve else []),
-        ]
+        return [f"[agent] {name}" for name in names if getattr(old.agent, name) != getattr(new.agent, name)]
 
     async def _reload(self) -> list[str]:
         agent = self._agent
         config = await self._worker.run(_load, agent.config_path, agent.host.environ, agent.config.secrets)
         before = agent.config
-        plan = (await swap(self._pipeline, config)).sentence()
+        await self._outside(config)
+        try:
+            plan = (await swap(self._pipeline, config)).sentence()
+        except BaseException:
+            await self._outside(before)
+            raise
         done = [*_of_the_agent(before, config), *([plan] if plan else [])]
         agent.logs.set_level(config.agent.log_level)
         agent.logs.set_format(config.agent.log_format)
         await self._worker.run(audited.reloaded, agent, config)
         agent.config, agent.load_fault = config, None
-        self._done(config)
         sentences = _sentences(done, self._waiting(config))
         log.info("reloaded: %s", "; ".join(sentences) or "nothing is configured differently")
         return sentences
@@ -122,6 +126,7 @@ def _of_the_agent(old: Config, new: Config) -> list[str]:
         *([f"log level {now.log_level}"] if was.log_level != now.log_level else []),
         *([f"log format {now.log_format}"] if was.log_format != now.log_format else []),
         *(["[spool] bounds changed"] if old.spool != new.spool else []),
+        *(["[serve] changed"] if old.serve != new.serve else []),
     ]
 
 

@@ -34,6 +34,8 @@ from agent.supervise.checks import checks
 from agent.supervise.commands import Command, commands
 from agent.supervise.control import serve_control
 from agent.supervise.drainout import drain_out
+from agent.supervise.endpoint import ServedEndpoint
+from agent.supervise.handed import handed_over
 from agent.supervise.notify import Notify, feed_watchdog, notifying
 from agent.supervise.pipeline import Pipeline, end, open_pipeline, start_sources
 from agent.supervise.progress import Progress
@@ -81,7 +83,12 @@ def run(config_path: Path, environ: dict[str, str]) -> int:
     """Runs until a signal or a failure; returns the exit status. Raises ConfigError, StateHeld or AgentError."""
     secrets = Secrets()
     config = _load(config_path, environ, secrets)
-    host = Host(Path(config.agent.state_dir).absolute(), Path(config.agent.run_dir).absolute(), environ=environ)
+    host = Host(
+        Path(config.agent.state_dir).absolute(),
+        Path(config.agent.run_dir).absolute(),
+        environ=environ,
+        sockets=handed_over(environ),
+    )
     meter = Meter()
     sys.setswitchinterval(SWITCH_SECONDS)
     _raise_file_limit()
@@ -220,39 +227,18 @@ async def _open_outside(
             worker=disk,
         )
     )
-    reloading = Reloading(agent, pipeline, worker, partial(setattr, status, "config"))
+    endpoint = ServedEndpoint(agent, endpoint_bound, _routes(status, agent.meter, worker))
+
+    async def taken(config: Config) -> None:
+        await endpoint.change(config)
+        status.config = config
+
+    reloading = Reloading(agent, pipeline, worker, taken)
     answers = _masked(commands(status, pipeline, reloading), agent.config.secrets)
     await stack.enter_async_context(serve_control(agent.host.control_socket, answers))
-    if agent.config.serve.enabled:
-        endpoint_bound.append(await _open_endpoint(agent, status, worker, stack))
-        log.info("answering on %s", endpoint_bound[0])
+    stack.push_async_callback(endpoint.close)
+    await endpoint.change(agent.config)
     return status, reloading
-
-
-async def _open_endpoint(agent: Agent, status: Status, worker: Worker, stack: AsyncExitStack) -> str:
-    from agent.serve.endpoint import open_endpoint
-
-    endpoint = await stack.enter_async_context(
-        open_endpoint(
-            agent.config.serve,
-            _routes(status, agent.meter, worker),
-            clock=agent.clock,
-            meter=agent.meter,
-            token=_token(agent),
-            environ=agent.host.environ,
-        )
-    )
-    return endpoint.url
-
-
-def _token(agent: Agent) -> str | None:
-    file = agent.config.serve.token_file
-    if not file:
-        return None
-    try:
-        return agent.config.secrets.read_file(file, agent.host.environ)
-    except (OSError, ValueError) as error:
-        raise AgentError(f"[serve] token_file: {error}") from None
 
 
 def _routes(status: Status, meter: Meter, worker: Worker) -> Routes:

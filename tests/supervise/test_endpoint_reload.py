@@ -1,0 +1,79 @@
+"""The endpoint through a reload, and on a socket that the service manager holds."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import socket
+import sys
+from pathlib import Path
+
+from agent.supervise.handed import handed_over
+from tests.agent_process import AgentProcess, running, started, written
+
+HANDING = """
+import os, socket, sys
+listening = socket.create_server(("127.0.0.1", 0))
+os.dup2(listening.fileno(), 3)
+os.set_inheritable(3, True)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1", LISTEN_FDNAMES="metrics")
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def status_of(agent: AgentProcess, path: str = "/health/live", token: str | None = None) -> int:
+    host = agent.endpoint().removeprefix("http://")
+    connection = http.client.HTTPConnection(host, timeout=30)
+    try:
+        connection.request("GET", path, headers={"Authorization": f"Bearer {token}"} if token else {})
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def test_another_token_holds_on_the_same_port_and_nobody_is_refused_meanwhile(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("sesame-sesame\n")
+    with running(written(tmp_path, "")) as agent:
+        url = agent.endpoint()
+        address = url.removeprefix("http://").split(":")
+        assert status_of(agent) == 200
+        with socket.create_connection((address[0], int(address[1]))) as waiting:
+            agent.config.write_text(agent.config.read_text().replace("[serve]", f'[serve]\ntoken_file = "{token}"'))
+            done = agent.command("reload")
+            assert (done.returncode, done.stdout) == (0, "[serve] changed\n")
+            waiting.close()
+        assert agent.endpoint() == url
+        assert status_of(agent) == 401
+        assert status_of(agent, token="sesame-sesame") == 200
+
+
+def test_an_address_that_cannot_be_had_is_refused_and_the_old_one_goes_on(tmp_path: Path) -> None:
+    with running(written(tmp_path, "")) as agent, socket.create_server(("127.0.0.1", 0)) as taken:
+        url = agent.endpoint()
+        text = agent.config.read_text()
+        port = taken.getsockname()[1]
+        agent.config.write_text(text.replace("127.0.0.1:0", f"127.0.0.1:{port}") + "[export.console]\n")
+        refused = agent.command("reload")
+        assert refused.returncode == 1
+        assert f"127.0.0.1:{port}" in refused.stderr
+        assert "another program has this port" in refused.stderr
+        assert (agent.endpoint(), status_of(agent)) == (url, 200)
+        assert agent.status()["lanes"] == []
+
+
+def test_the_endpoint_answers_on_the_socket_that_is_handed_over(tmp_path: Path) -> None:
+    config = written(tmp_path, "")
+    config.write_text(config.read_text().replace("127.0.0.1:0", "127.0.0.1:1"))
+    with started(config, None, sys.executable, "-c", HANDING) as agent:
+        agent.wait_ready()
+        assert not agent.endpoint().endswith(":1")
+        assert status_of(agent) == 200
+        assert agent.stop() == 0
+
+
+def test_sockets_for_another_process_are_left_alone() -> None:
+    environ = {"LISTEN_PID": "1", "LISTEN_FDS": "1", "LISTEN_FDNAMES": "metrics"}
+    assert handed_over(environ) == {}
+    assert handed_over({}) == {}
+    assert handed_over({**environ, "LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "-1"}) == {}
