@@ -11,7 +11,22 @@ from agent.options import Options, SourceOptions
 
 Expression = Annotated[str, Meta(min_length=1)]
 Named = Literal[
-    "none", "auto", "json", "logfmt", "syslog", "cri", "docker", "nginx", "apache", "postgres", "python", "java", "go"
+    "none",
+    "auto",
+    "json",
+    "logfmt",
+    "syslog",
+    "cri",
+    "docker",
+    "nginx",
+    "apache",
+    "postgres",
+    "python",
+    "java",
+    "go",
+    "node",
+    "ruby",
+    "dotnet",
 ]
 
 

@@ -57,12 +57,12 @@ def _one(value: Any, moment: Moment) -> int:
     return 0 if isinstance(value, bool) or not isinstance(value, int | float) else epoch_ns(value)
 
 
-def first_of(columns: Sequence[Sequence[Any]], absent: Any) -> Sequence[Any]:
-    """Of several columns the first value that is there."""
+def first_of(columns: Sequence[Sequence[Any]]) -> Sequence[Any]:
+    """Of several columns the first value that says something."""
     if not columns:
         return ()
     found = list(columns[0])
     for column in columns[1:]:
-        for at in compress(range(len(found)), map(absent.__eq__, found)):
+        for at in compress(range(len(found)), list(map(not_, found))):
             found[at] = column[at]
     return found

@@ -87,6 +87,7 @@ class _Severities(dict[Any, int]):
 
 def severities_of(values: Iterable[Any], numbers: Mapping[int, int] = ANY) -> bytes:
     """The severity of each of ``values``: text, bytes, numbers or None; each distinct value is looked at once."""
+    values = values if isinstance(values, list) else list(values)
     try:
         return bytes(map(_Severities(numbers).__getitem__, values))
     except TypeError:  # an object or an array is among them

@@ -45,7 +45,7 @@ LONGEST: Final = 64
 _NONE: Final = -9 * NANOSECONDS * NANOSECONDS
 _NONE_BELOW: Final = -8 * NANOSECONDS * NANOSECONDS
 
-_SIZES: Final = ((0, 1e11, NANOSECONDS), (1e11, 1e14, 1_000_000), (1e14, 1e17, 1_000), (1e17, 9e18, 1))
+_SIZES: Final = ((0, 9e9, NANOSECONDS), (9e9, 9e12, 1_000_000), (9e12, 9e15, 1_000), (9e15, 9e18, 1))
 """Numbers from the first and below the second are to be multiplied with the third."""
 
 _DIGITS: Final = {9: NANOSECONDS, 10: NANOSECONDS, 13: 1_000_000, 16: 1_000, 19: 1}

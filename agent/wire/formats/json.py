@@ -59,9 +59,9 @@ class _Reader:
         self.levels = [(attrgetter(f"f{len(times) + i}"), NUMBERS.get(name, ANY)) for i, name in enumerate(levels)]
 
     def columns(self, objects: Sequence[Any], moment: Moment) -> tuple[Sequence[int], bytes]:
-        times = moments(first_of([list(map(get, objects)) for get in self.times], ""), moment) if self.times else ()
+        times = moments(first_of([list(map(get, objects)) for get in self.times]), moment) if self.times else ()
         levels = [severities_of(map(get, objects), numbers) for get, numbers in self.levels]
-        return times or array("q", bytes(8 * len(objects))), bytes(first_of(levels, 0)) or bytes(len(objects))
+        return times or array("q", bytes(8 * len(objects))), bytes(first_of(levels)) or bytes(len(objects))
 
 
 _reader: Final = lru_cache(64)(_Reader)
