@@ -13,7 +13,9 @@ PROCESSORS: Final[dict[str, str]] = {
     "rate_limit": "agent.process.rate_limit_options",
     "dedupe": "agent.process.dedupe_options",
     "truncate": "agent.process.truncate_options",
+    "extract": "agent.process.extract_options",
     "metrics": "agent.process.metrics_options",
+    "errors": "agent.process.errors_options",
     "staleness": "agent.process.staleness_options",
 }
 """Processor types by name: the module whose ``COMPONENT`` fulfils agent.contract.Processor."""
