@@ -54,6 +54,7 @@ ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
     "process.sample": {"ratio": 0.0},
     "process.rate_limit": {"records_per_second": 0.001, "burst_seconds": 1.0, "summary": True},
     "process.truncate": {"max_bytes": 100},
+    "process.extract": {"labels": {"service": "host"}, "metadata": {"text": "message"}},
     "process.metrics": {"counter": ({"name": "lines_total", "labels": {"host": "host"}},)},
 }
 """The options that a component cannot do without, or that give it something to do."""

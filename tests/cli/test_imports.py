@@ -48,6 +48,9 @@ records_per_second = 100
 [process.dedupe]
 [[process.metrics.counter]]
 name = "lines_total"
+[process.extract]
+labels = {{ service = "service" }}
+[process.errors]
 [export.loki]
 url = "http://127.0.0.1:3100"
 [export.remote_write]
