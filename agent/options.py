@@ -31,6 +31,11 @@ class SourceOptions(ComponentOptions, frozen=True, forbid_unknown_fields=True, k
         msgspec.field(default_factory=dict)
     )
 
+    @property
+    def lossy(self) -> bool:
+        """Whether what it reads cannot wait and is lost where it would have to."""
+        return False
+
 
 class ProcessorOptions(ComponentOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What every processor takes."""
@@ -81,6 +86,13 @@ class AgentOptions(Options, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         "/var/lib/telemetry-agent"
     )
     run_dir: Annotated[str, Meta(description="Where the control socket lives.")] = "/run/telemetry-agent"
+    reload_on_change: Annotated[
+        bool,
+        Meta(
+            description="True takes over the configuration a few seconds after one of its files has changed, as "
+            "'telemetry-agent reload' would."
+        ),
+    ] = False
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="The least level of the agent's own log lines.")
     ] = "info"

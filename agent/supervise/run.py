@@ -57,6 +57,7 @@ SWITCH_SECONDS = 0.0005
 
 MOST_FILES = 65536
 STATUS_SECONDS = 30.0
+EXTEND_SECONDS = 10.0
 FIRST_ROUND_SECONDS = 0.2
 """How long READY waits for the first round of health checks."""
 
@@ -146,7 +147,7 @@ async def _run(agent: Agent, notify: Notify) -> int:
         agent.state = "running"
         checking = asyncio.create_task(status.health.turn(), name="health")
         hearing = asyncio.create_task(reloading.serve(reload_wanted), name="reload")
-        looking_on = [checking, hearing, *_noting(agent, status)]
+        looking_on = [checking, hearing, *_noting(agent, status), *_watching(agent, reload_wanted, worker)]
         stack.push_async_callback(end, looking_on)
         await status.health.wait_for_round(FIRST_ROUND_SECONDS)
         log.info("running", extra={"context": {"config": [str(path) for path in agent.config.files]}})
@@ -166,10 +167,21 @@ async def _run(agent: Agent, notify: Notify) -> int:
         notify.stopping()
         log.info("stopping: %s", reason)
         await end([telling])
+        tasks.append(asyncio.create_task(_extend(agent, notify), name="stop"))
         await drain_out(pipeline)
     log.info("stopped")
     agent.stop_failed = stop.failed
     return 1 if stop.failed else 0
+
+
+def _watching(agent: Agent, wanted: asyncio.Event, worker: Worker) -> list[asyncio.Task[None]]:
+    """The task that asks for a reload when a file has changed, where there is one."""
+    if not agent.config.agent.reload_on_change:
+        return []
+    from agent.supervise.changed import ask_when_changed
+
+    asking = ask_when_changed(agent.config_path, wanted, agent.clock, worker)
+    return [asyncio.create_task(asking, name="changed files")]
 
 
 def _noting(agent: Agent, status: Status) -> list[asyncio.Task[None]]:
@@ -286,6 +298,13 @@ def _raise_file_limit() -> None:
     wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+async def _extend(agent: Agent, notify: Notify) -> None:
+    """Asks the service manager for time while what is held is committed; the hard stop bounds it."""
+    while notify.heard:
+        notify.extend(EXTEND_SECONDS)
+        await agent.clock.sleep(EXTEND_SECONDS / 2)
 
 
 async def _tell(agent: Agent, notify: Notify, status: Status) -> None:

@@ -93,6 +93,7 @@ def _fail() -> None:
 
 
 def _block() -> None:
+    print("the loop is blocked", file=sys.stderr, flush=True)
     time.sleep(FOR_EVER_SECONDS)
 
 

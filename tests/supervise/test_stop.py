@@ -103,6 +103,7 @@ def test_a_loop_that_hangs_is_ended_too(tmp_path: Path) -> None:
     body = f'[collect.odd]\ndoes = "block the loop"\ntrigger = "{trigger}"'
     with odd(tmp_path, body, stop__HARD_STOP_SECONDS=1.0) as agent:
         trigger.write_text("")
+        until(lambda: "the loop is blocked" in agent.stderr())
         assert agent.stop() == 1
         assert "stopping took more than 1 s" in agent.stderr()
 
