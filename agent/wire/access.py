@@ -11,16 +11,19 @@ httpd.apache.org mod_log_config (there ``\\"`` and ``\\\\``). Values are given a
 from __future__ import annotations
 
 import re
+from array import array
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from agent.wire.format import Moment
 from agent.wire.shapes import Shape
-from agent.wire.timestamps import PATTERNS
+from agent.wire.timestamps import PATTERNS, times_of
 
 _QUOTED: Final = rb'(?:[^"\\SEP]++|\\[^\0SEP])*+'
 _TIME: Final = PATTERNS["clf"]
+_ADDRESS: Final = rb"(?P<remote_addr>[^ \[SEP]++) "
 _HEAD: Final = (
-    rb"(?P<remote_addr>[^ \[SEP]++) (?:[^ SEP]++) (?>(?P<remote_user>[^\nSEP]*?) \[(?P<time>" + _TIME + rb')\] ")'
+    rb"(?>(?P<remote_user>[^\nSEP]*?) \[(?P<time>" + _TIME + rb')\] ")'
     rb"(?P<request>" + _QUOTED + rb')" (?P<status>\d\d\d) '
 )
 _REST: Final = (
@@ -30,7 +33,7 @@ _REST: Final = (
 _QUICK: Final = rb'[^[SEP]*\[(.{26})\] "[^"]*"(?:(?<=\\")[^"]*")* (\d\d\d) '
 """Passes the end of a record only where a quotation has no end."""
 
-_NAMED: Final = re.compile(r'([A-Za-z_]\w*)=(?:"([^"]*)"|([^\s"]+))(?= |$)')
+_NAMED: Final = re.compile(r'(?<!\S)([A-Za-z_]\w*+)=(?:"([^"]*)"|([^\s"]+))(?= |$)')
 _NUMBER: Final = re.compile(r"-?\d{1,15}(?:\.\d{1,15})?")
 
 NUMBERS: Final = frozenset({"status", "body_bytes_sent"})
@@ -49,11 +52,27 @@ def severities(statuses: Sequence[bytes]) -> bytes:
     return bytes(map(_ByStatus().__getitem__, statuses))
 
 
-ACCESS: Final = Shape(_HEAD, _REST, times="clf", level="status", severities=severities, quick=_QUICK)
+def times(texts: Sequence[bytes], moment: Moment) -> array[int]:
+    """Times of requests; each second is read once, since many requests share one."""
+    distinct = list(dict.fromkeys(texts))
+    found = times_of(distinct, "clf", moment)
+    if len(distinct) == len(texts):
+        return found
+    return array("q", map(dict(zip(distinct, found, strict=True)).__getitem__, texts))
+
+
+ACCESS: Final = Shape(
+    _ADDRESS + rb"- " + _HEAD, _REST, times=times, level="status", severities=severities, quick=_QUICK
+)
+"""As nginx writes it: the second word is always a hyphen."""
+
+IDENT_ACCESS: Final = Shape(
+    _ADDRESS + rb"[^ SEP]++ " + _HEAD, _REST, times=times, level="status", severities=severities, quick=_QUICK
+)
 VHOST_ACCESS: Final = Shape(
-    rb"(?P<vhost>[^ :SEP]++:\d++) " + _HEAD,
+    rb"(?P<vhost>[^ :SEP]++:\d++) " + _ADDRESS + rb"[^ SEP]++ " + _HEAD,
     _REST,
-    times="clf",
+    times=times,
     level="status",
     severities=severities,
     quick=_QUICK,

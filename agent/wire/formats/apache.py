@@ -36,7 +36,7 @@ def _fields(groups: dict[str, Any]) -> Mapping[str, Any]:
 
 FORMAT: Final = Shaped(
     "apache",
-    (access.VHOST_ACCESS, access.ACCESS, _ERROR),
+    (access.VHOST_ACCESS, access.IDENT_ACCESS, _ERROR),
     None,
     access.NUMBERS | {"pid", "tid", "errno"},
     _fields,

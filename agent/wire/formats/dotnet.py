@@ -44,7 +44,7 @@ _SHAPES: Final = (
     *levelled(rb"\[?" + ISO, _NAMES, sure=False, severities=_SEVERITIES),
 )
 
-_AT: Final = re.compile(r"\n[ \t]*+(?:at [^\n]*+\(|---> |--- End of )")
+_AT: Final = re.compile(r"\n[ \t]*+(?:at [^\n(]++\(|---> |--- End of )")
 _THROWN: Final = re.compile(r"(?:^|\n)[ \t]*+(?P<type>(?:\w++\.)++\w++): (?=(?P<text>[^\n]*+))")
 
 

@@ -24,17 +24,23 @@ from agent.wire.applog import ISO, cut
 from agent.wire.formats import format_of
 from agent.wire.joining import beginning_with
 from agent.wire.severity import severity_of
-from agent.wire.shapes import Shape, Shaped
+from agent.wire.shapes import SEP, Shape, Shaped
 from agent.wire.timestamps import PATTERNS
 
 _NAMES: Final = rb"TRACE|DEBUG|INFO|NOTICE|WARNING|WARN|ERROR|ERR|CRITICAL|FATAL|PANIC"
 _LEVEL: Final = rb"(?P<level>(?:" + _NAMES + rb")(?:[+-]\d{1,3})?+)(?![\w.-])"
 _DATE: Final = rb"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d"
+_PREFIX: Final = rb"(?!\{|time=)(?:[^\n\dSEP]{1,64}+|(?!\d{4}/)\d){0,8}+"
 _FILE: Final = rb"(?P<file>[^\s:SEP]{1,256}+):(?P<line>\d{1,9}+)"
 
 _JOINING: Final = beginning_with(
-    rb"(?![\s{})\]])(?:[^\n]{0,64}?" + _DATE + rb"|\[?" + PATTERNS["iso"] + rb"|[IWEF]\d{4} \d\d:|time=|level=|ts="
-    rb"|panic: |fatal error: |runtime: |\[?(?:" + _NAMES + rb")[\]: \[\t])|\{\""
+    rb"(?![\s})\]])(?:"
+    + _PREFIX.replace(SEP, b"")
+    + _DATE
+    + rb"|\[?"
+    + PATTERNS["iso"]
+    + rb"|[IWEF]\d{4} \d\d:|time=|level=|ts="
+    rb"|panic: |fatal error: |runtime: |\[?(?:" + _NAMES + rb")[\]: \[\t]|\{\")"
 )
 
 _OFFSET: Final = re.compile(rb"([A-Za-z]+)([+-]\d{1,3})")
@@ -60,7 +66,7 @@ def _shape(head: bytes, rest: bytes = b"(?P<message>.*)", **more: Any) -> Shape:
 
 _SHAPES: Final = (
     _shape(
-        rb"(?>(?P<prefix>[^\nSEP]{0,64}?)(?=" + _DATE + rb"))(?P<time>" + _DATE + rb"(?:\.\d{1,9})?+) "
+        rb"(?P<prefix>" + _PREFIX + rb")(?P<time>" + _DATE + rb"(?:\.\d{1,9})?+) "
         rb"(?:" + _FILE + rb": )?+(?:\[?" + _LEVEL + rb"\]?:?+(?: |$))?+",
     ),
     _shape(

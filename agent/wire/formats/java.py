@@ -38,10 +38,11 @@ _TOMCAT: Final = rb"\d\d-[A-Z][a-z]{2}-\d{4} \d\d:\d\d:\d\d\.\d{3}"
 _SHORT: Final = rb"\d\d/\d\d/\d\d \d\d:\d\d:\d\d"
 
 _JOINING: Final = beginning_with(
+    rb"(?=[\[(\dA-Z])(?:"
     rb"[\[(]?(?:\d\d\d\d[-/]\d\d|\d\d:\d\d:\d\d[ .,]|\d\d-[A-Z][a-z]{2}-\d|\d\d/\d\d/\d\d "
     rb"|[A-Z][a-z]{2} \d{1,2}, \d{4})"
     rb"|Exception in thread \"|\[\d{1,9}\.\d{3}s\]|\[?(?:" + _NAMES + rb") {0,2}[\]|\[ ]"
-    rb"|\d{1,9} {1,4}\[[^\]\n]{1,128}\] {1,2}(?:" + _NAMES + rb") "
+    rb"|\d{1,9} {1,4}\[[^\]\n]{1,128}\] {1,2}(?:" + _NAMES + rb") )"
 )
 
 _JUL_TIMES: Final = rewritten(

@@ -24,7 +24,7 @@ _ERROR: Final = Shape(
 _ABOUT: Final = ("referrer", "host", "upstream", "subrequest", "request", "server", "client")
 """What a message may end in, from its end."""
 
-_JOINING: Final[Joining] = beginning_with(rb"(?!Stack trace:|#\d|[ \t]|PHP message: |$)")
+_JOINING: Final[Joining] = beginning_with(rb"(?:[^\s#SP]|S(?!tack trace:)|P(?!HP message: )|#(?!\d))")
 
 
 def _fields(groups: dict[str, Any]) -> Mapping[str, Any]:

@@ -29,7 +29,7 @@ _STDERR: Final = Shape(
     _TIME + rb"(?>(?P<prefix>[^\nSEP]*?)\b(?P<level>" + _LEVELS + rb"):  )",
 )
 _CSV: Final = Shape(
-    _TIME + rb',(?:(?:"(?:[^"SEP]|"")*+"|[^,"\nSEP]*+),){10}+(?P<level>' + _LEVELS + rb"),",
+    _TIME + rb',(?:(?:"(?:[^"SEP]++|"")*+"|[^,"\nSEP]*+),){10}+(?P<level>' + _LEVELS + rb"),",
     rb"(?P<csv>.*)",
 )
 

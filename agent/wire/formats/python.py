@@ -31,8 +31,8 @@ _LOGGER: Final = rb"(?P<logger>[\w.<>-]{1,128}+)"
 _TRACEBACK: Final = "\nTraceback (most recent call last):\n"
 
 _JOINING: Final = beginning_with(
-    rb"\[?" + PATTERNS["iso"] + rb"|\[?(?:" + _NAMES + rb")[\]: ]"
-    rb"|Exception in thread |(?:/|<)[^\s:]{1,256}+:\d++: \w++Warning: "
+    rb"(?=[\[\dA-Z/<])(?:\[?" + PATTERNS["iso"] + rb"|\[?(?:" + _NAMES + rb")[\]: ]"
+    rb"|Exception in thread |(?:/|<)[^\s:]{1,256}+:\d++: \w++Warning: )"
 )
 
 _ENDS: Final = (
