@@ -62,6 +62,9 @@ TABLE: Mapping[str, Declared] = {
     "telemetry_agent_journal_labels_moved_total": Declared(
         "counter", ("source",), "Records whose fields became metadata because max_label_sets was reached."
     ),
+    "telemetry_agent_containers_unnamed_total": Declared(
+        "counter", ("source",), "Containers called by their id because what their engine says of them cannot be read."
+    ),
     # process
     "telemetry_agent_process_duration_seconds": Declared(
         "histogram", ("processor",), "Time one batch took in one processor."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import importlib
+import json
 import socket
 from array import array
 from collections.abc import AsyncIterator, Mapping
@@ -44,6 +45,7 @@ RESUMING = [name for name in SOURCES if name not in POLLED]
 
 ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
     "collect.file": {"paths": ("{tmp}/logs/*.log",), "start_at": "beginning"},
+    "collect.container": {"paths": ("{tmp}/containers/*/*-json.log",), "start_at": "beginning"},
     "collect.journal": {"journalctl": "{tmp}/journal/journalctl", "start_at": "beginning"},
     "export.loki": {"url": "{dead}", "timeout_seconds": 2.0},
     "export.remote_write": {"url": "{dead}", "timeout_seconds": 2.0},
@@ -61,6 +63,7 @@ ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
 
 READABLE: Mapping[str, Any] = {
     "collect.file": lambda tmp, word: _append(tmp / "logs" / "a.log", f"{word} one\n{word} two\n"),
+    "collect.container": lambda tmp, word: _print(tmp / "containers" / ("0" * 64), f"{word} one", f"{word} two"),
     "collect.journal": lambda tmp, word: FakeJournal(tmp / "journal").write(f"{word} one", f"{word} two"),
 }
 """What puts two records before a source, for it to read."""
@@ -103,6 +106,13 @@ async def opened(
 def _append(path: Path, text: str) -> None:
     with path.open("a") as file:
         file.write(text)
+
+
+def _print(container: Path, *lines: str) -> None:
+    container.mkdir(parents=True, exist_ok=True)
+    wrapped = [{"log": f"{line}\n", "stream": "stdout", "time": "2026-11-20T16:54:32Z"} for line in lines]
+    written = "".join(f"{json.dumps(line, separators=(',', ':'))}\n" for line in wrapped)
+    _append(container / f"{container.name}-json.log", written)
 
 
 def a_context(tmp_path: Path, name: str = "it", **changes: Any) -> Context:

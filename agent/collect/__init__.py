@@ -8,6 +8,7 @@ COLLECTORS: Final[dict[str, str]] = {
     "host": "agent.collect.host_options",
     "agent": "agent.collect.agent_options",
     "file": "agent.collect.file_options",
+    "container": "agent.collect.container_options",
     "journal": "agent.collect.journal_options",
 }
 """Collector types by name: the module whose ``COMPONENT`` fulfils agent.contract.Source."""

@@ -85,7 +85,7 @@ class Followed:
         del self.tails[tail.inode]
         self.ready.pop(tail, None)
         self.place(tail, None, now)
-        self.count_vanished(tail.path, tail.lost_bytes)
+        self.count_vanished(tail.path, max(tail.lost_bytes, tail.unread_bytes))
         if for_good:
             self.pending[tail.key] = None
         else:

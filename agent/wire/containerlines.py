@@ -55,6 +55,11 @@ class Output(Struct, frozen=True):
 class Unwrapping(Protocol):
     """How one kind of engine writes."""
 
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        ...
+
     def parts(self, block: bytes) -> Parts:
         """The lines of a block of whole lines as columns."""
         ...
@@ -68,12 +73,13 @@ class Unwrapping(Protocol):
         ...
 
 
-def outputs(parts: Parts) -> list[Output]:
-    """What was written, by stream; streams that wrote nothing are left out."""
+def outputs(parts: Parts, max_line_bytes: int) -> list[Output]:
+    """What was written, by stream; streams that wrote nothing are left out. A line of several parts that is longer
+    than ``max_line_bytes`` is divided between two of them."""
     if len(set(parts.streams)) == 1:
-        made = [_output(parts.streams[0], parts.texts, parts.times)]
+        made = [_output(parts.streams[0], parts.texts, parts.times, max_line_bytes)]
     else:
-        made = [_output(stream, *_of_stream(parts, stream)) for stream in dict.fromkeys(parts.streams)]
+        made = [_output(stream, *_of_stream(parts, stream), max_line_bytes) for stream in dict.fromkeys(parts.streams)]
     return [output for output in made if output.count]
 
 
@@ -82,17 +88,34 @@ def _of_stream(parts: Parts, stream: str) -> tuple[list[Any], list[str]]:
     return list(compress(parts.texts, chosen)), list(compress(parts.times, chosen))
 
 
-def _output(stream: str, texts: list[Any], times: Sequence[str]) -> Output:
+def _output(stream: str, texts: list[Any], times: Sequence[str], max_line_bytes: int) -> Output:
     block = _joined(texts)
     if block and not block.endswith(NEWLINE):
         block += NEWLINE
     count = block.count(NEWLINE)
     times_ns = nanoseconds(times)
     if count != len(texts):
+        if max(map(len, block.split(NEWLINE))) > max_line_bytes:
+            texts = _divided(texts, max_line_bytes)
+            return _output(stream, texts, times, len(block))
         times_ns = array("q", _of_lines(texts, times_ns))
     if b"\r\n" in block:
         block = block.replace(b"\r\n", NEWLINE)
     return Output(stream, block, count, times_ns)
+
+
+def _divided(texts: Sequence[Any], max_line_bytes: int) -> list[Any]:
+    """The texts, with a newline where a line would become too long."""
+    made: list[Any] = []
+    size = 0
+    for text in texts:
+        newline = "\n" if isinstance(text, str) else NEWLINE
+        if size and size + len(text) > max_line_bytes:
+            made[-1] += newline
+            size = 0
+        made.append(text)
+        size = 0 if text.endswith(newline) else size + len(text)
+    return made
 
 
 def _joined(texts: list[Any]) -> bytes:

@@ -33,6 +33,7 @@ state_dir = "{0}/state"
 run_dir = "{0}/run"
 [collect.file]
 paths = ["{0}/*.log"]
+[collect.container]
 [collect.journal]
 [process.drop]
 contains = ["probe"]
@@ -96,7 +97,10 @@ def test_commands_that_read_the_configuration_load_what_declares_and_nothing_tha
     declared = {*COLLECTORS.values(), *PROCESSORS.values(), *DESTINATIONS.values()}
     assert declared <= modules
     stages = ("agent.collect.", "agent.process.", "agent.export.")
-    assert {m for m in modules if m.startswith(stages)} - declared == {"agent.export.httpoptions", "agent.collect.parse_options"}
+    assert {m for m in modules if m.startswith(stages)} - declared == {
+        "agent.export.httpoptions",
+        "agent.collect.parse_options",
+    }
 
 
 def test_telling_the_version_loads_next_to_nothing() -> None:

@@ -28,7 +28,7 @@ def real(name: str) -> bytes:
 
 
 def read(data: bytes) -> dict[str, Output]:
-    return {output.stream: output for output in outputs(FORMAT.parts(data))}
+    return {output.stream: output for output in outputs(FORMAT.parts(data), 1 << 20)}
 
 
 def lines(data: bytes) -> dict[str, list[bytes]]:
@@ -95,7 +95,7 @@ def test_a_text_that_looks_like_another_stream_does_not_mislead() -> None:
 def test_variants_are_understood(line: bytes, text: bytes) -> None:
     parts = FORMAT.parts(line + b"\n" + TIME + b" stdout F next\n")
     assert parts.unparsed == 0
-    (output,) = outputs(parts)
+    (output,) = outputs(parts, 1 << 20)
     assert output.block == text + b"\nnext\n"
     assert [time // 10**9 for time in output.times_ns] == [1795193674, 1795193674]
 
@@ -105,7 +105,7 @@ def test_a_line_that_is_something_else_goes_through_whole_and_is_counted(strange
     known = TIME + b" stdout F one\n"
     parts = FORMAT.parts(known + strange + b"\n" + known)
     assert parts.unparsed == 1
-    (output,) = outputs(parts)
+    (output,) = outputs(parts, 1 << 20)
     assert output.block == b"one\n" + strange + b"\none\n"
     assert output.times_ns[1] == 0
 
@@ -167,6 +167,6 @@ def test_any_bytes_give_lines(pieces: list[bytes]) -> None:
     block = b"".join(pieces) + b"\n"
     parts = FORMAT.parts(block)
     assert len(parts.texts) == len(parts.streams) == len(parts.times)
-    for output in outputs(parts):
+    for output in outputs(parts, 1 << 20):
         assert output.block.count(b"\n") == output.count == len(output.times_ns)
     assert 0 <= open_from(FORMAT, block, 0, len(block)) <= len(block)

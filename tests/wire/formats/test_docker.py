@@ -37,7 +37,7 @@ def file_of(written: Written) -> bytes:
 
 
 def read(data: bytes) -> dict[str, Output]:
-    return {output.stream: output for output in outputs(FORMAT.parts(data))}
+    return {output.stream: output for output in outputs(FORMAT.parts(data), 1 << 20)}
 
 
 def lines(data: bytes) -> dict[str, list[bytes]]:
@@ -105,7 +105,7 @@ def test_a_line_that_docker_did_not_write_goes_through_whole_and_is_counted(stra
     known = file_of([("stdout", "one\n", "2026-11-20T16:54:32Z")])
     parts = FORMAT.parts(known + strange + b"\n" + known)
     assert parts.unparsed == 1
-    (output,) = outputs(parts)
+    (output,) = outputs(parts, 1 << 20)
     assert output.block.split(b"\n") == [b"one", strange.decode(errors="replace").encode(), b"one", b""]
     assert output.times_ns[1] == 0
     assert output.times_ns[2] > 0
@@ -116,6 +116,14 @@ def test_several_lines_in_one_text_are_lines_with_its_time() -> None:
     output = read(file_of(written))["stdout"]
     assert output.block == b"ab\nc\nd\n"
     assert [time // 10**9 % 60 for time in output.times_ns] == [31, 32, 32]
+
+
+def test_a_line_of_parts_that_is_too_long_is_divided_between_them() -> None:
+    parts = FORMAT.parts(real("both"))
+    divided = {output.stream: output for output in outputs(parts, 40_000)}
+    assert divided["stdout"].block == b"o" * 32768 + b"\n" + b"o" * 17232 + b"OUT\n"
+    assert divided["stderr"].count == len(divided["stderr"].times_ns) == 2
+    assert {len(output.block) for output in outputs(parts, 10_000)} == {50_003 + 4}
 
 
 def test_a_time_that_is_none_says_nothing() -> None:
@@ -190,6 +198,6 @@ def test_any_bytes_give_lines(data: bytes, more: list[bytes]) -> None:
     block = data + b"".join(more) + b"\n"
     parts = FORMAT.parts(block)
     assert len(parts.texts) == len(parts.streams) == len(parts.times)
-    for output in outputs(parts):
+    for output in outputs(parts, 1 << 20):
         assert output.block.count(b"\n") == output.count == len(output.times_ns)
     assert 0 <= open_from(FORMAT, block, 0, len(block)) <= len(block)
