@@ -92,8 +92,6 @@ class ParseOptions(SourceOptions, frozen=True, forbid_unknown_fields=True, kw_on
         for key, expression in written.items():
             if expression:
                 yield from _regex_faults(key, expression)
-        if isinstance(self.parse, Regex) and "(?P<" not in self.parse.regex:
-            yield "parse.regex", "has no named group; what is to be a field is written (?P<name>…)"
         if self.timezone is not None:
             yield from _zone_faults(self.timezone)
 
@@ -102,9 +100,12 @@ def _regex_faults(key: str, expression: str) -> Iterator[tuple[str, str]]:
     import re
 
     try:
-        re.compile(expression.encode())
+        groups = re.compile(expression.encode()).groupindex
     except (re.error, ValueError, OverflowError, RecursionError) as error:
         yield key, f"is not a regular expression: {error}"
+    else:
+        if key == "parse.regex" and not groups:
+            yield key, "has no named group; what is to be a field is written (?P<name>…)"
 
 
 def _zone_faults(name: str) -> Iterator[tuple[str, str]]:

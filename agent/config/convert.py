@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import msgspec
@@ -14,7 +14,7 @@ from agent.config.faults import Fault, did_you_mean
 from agent.config.locate import Step
 from agent.config.sensitive import is_hidden, register_hidden, register_userinfo
 from agent.config.table import Table
-from agent.config.wording import expected, is_array, is_struct, is_table, kind_of, remedy, unwrap
+from agent.config.wording import alternatives, expected, is_array, is_struct, is_table, kind_of, remedy, unwrap
 from agent.options import Options
 from agent.secrets import Secrets, looks_secret
 
@@ -102,6 +102,7 @@ class _Reading:
         return value
 
     def _inside(self, value: object, base: Any, path: Path, *, hidden: bool) -> object:
+        base = _alternative(base, is_struct) if isinstance(value, dict) else base
         arguments = get_args(base)
         if isinstance(value, dict) and is_struct(base):
             return self.struct(value, base, path)
@@ -115,11 +116,16 @@ class _Reading:
         if hidden:
             return f"expected {expected(kind)}, got {kind_of(value)} (not shown: it is secret)"
         text = f"expected {expected(kind)}, got {self.table.got(value)}"
-        base, _ = unwrap(kind)
+        base = _alternative(unwrap(kind)[0], lambda part: get_origin(part) is Literal)
         if get_origin(base) is Literal and isinstance(value, str):
             return text + did_you_mean(value, [choice for choice in get_args(base) if isinstance(choice, str)])
         key = next((step for step in reversed(path) if isinstance(step, str)), "")
         return text + remedy(kind, value, key)
+
+
+def _alternative(base: Any, wanted: Callable[[Any], bool]) -> Any:
+    """The first member of a union that is as wanted, else ``base`` itself."""
+    return next((part for part in (unwrap(each)[0] for each in alternatives(base)) if wanted(part)), base)
 
 
 def _path(key: str) -> Path:

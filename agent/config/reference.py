@@ -9,7 +9,7 @@ import msgspec
 
 from agent.config.catalogue import SINGLE, STAGES, Catalogue, fields_of, section_options
 from agent.config.show import toml_text
-from agent.config.wording import expected, is_array, is_struct, is_table, unwrap
+from agent.config.wording import alternatives, expected, is_array, is_struct, is_table, unwrap
 
 _INTRODUCTION = """\
 # Configuration
@@ -95,9 +95,10 @@ def _description(kind: Any) -> str:
 def _struct_in(kind: Any) -> type[Any] | None:
     """The options inside an option that is a table, an array of tables or a table of tables."""
     base, _ = unwrap(kind)
-    if is_struct(base):
-        found: type[Any] = base
-        return found
+    for part in alternatives(base):
+        if is_struct(part):
+            found: type[Any] = part
+            return found
     arguments = getattr(base, "__args__", ())
     if arguments and (is_array(base) or is_table(base)):
         return _struct_in(arguments[0] if is_array(base) else arguments[1])

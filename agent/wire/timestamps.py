@@ -44,6 +44,7 @@ MOST_AHEAD: Final = timedelta(days=1)
 LONGEST: Final = 64
 _NONE: Final = -9 * NANOSECONDS * NANOSECONDS
 _NONE_BELOW: Final = -8 * NANOSECONDS * NANOSECONDS
+_MOST: Final = -_NONE_BELOW  # about the years 1717 to 2223
 
 _SIZES: Final = ((0, 9e9, NANOSECONDS), (9e9, 9e12, 1_000_000), (9e12, 9e15, 1_000), (9e15, 9e18, 1))
 """Numbers from the first and below the second are to be multiplied with the third."""
@@ -129,7 +130,7 @@ def _alike(texts: Texts, length: int, layout: Layout, moment: Moment) -> array[i
         return array("q", bytes(8 * len(texts)))
     try:
         times = _epochs(texts) if layout == "epoch" else _in_columns(texts, length, layout, moment)
-    except ValueError:
+    except (ValueError, OverflowError):
         times = array("q", map(_alone(layout, moment), texts))
     if min(times, default=0) < _NONE_BELOW:
         return array("q", (0 if time_ns < _NONE_BELOW else time_ns for time_ns in times))
@@ -231,7 +232,8 @@ class _Seconds(dict[Any, int]):
         month = _MONTHS.get(parts["b"], 0) if "b" in parts else int(parts["m"])
         rest = (month, int(parts["d"]), int(parts["H"]), int(parts["M"]))
         when = self.at(int(parts["y"]), *rest) if "y" in parts else self.guessed(*rest)
-        return _NONE if when is None else _epoch_minutes(when) * 60 * NANOSECONDS
+        start_ns = _NONE if when is None else _epoch_minutes(when) * 60 * NANOSECONDS
+        return start_ns if -_MOST < start_ns < _MOST else _NONE
 
     def guessed(self, *rest: int) -> datetime | None:
         """The last such moment that is not more than a day ahead."""
