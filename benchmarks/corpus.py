@@ -9,6 +9,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 CACHE = Path(os.environ.get("TMPDIR", "/var/tmp")) / "telemetry-agent-benchmarks"
@@ -91,6 +92,91 @@ def _line(kind: str, index: int, stamp: str, numbers: random.Random) -> str:
         f'"{METHODS[(draw >> 32) % len(METHODS)]} {path} HTTP/1.1" {STATUSES[(draw >> 36) % len(STATUSES)]} '
         f'{draw >> 40 & 0x1FFF} "-" "{AGENTS[(draw >> 56) % len(AGENTS)]}" 0.{draw >> 44 & 0x3FF:03d}\n'
     )
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A log in some format: its file, and the records in it."""
+
+    path: Path
+    records: int
+
+
+def sample(kind: str) -> Sample:
+    """The log of that format, about 130 MB: ``json``, ``logfmt``, ``nginx``, ``java`` (stack traces) or ``syslog``."""
+    make = SAMPLES[kind]
+    path = _cached(f"{kind}-{RECORDS[kind]}.log", lambda file: _write_sample(file, make, RECORDS[kind]))
+    return Sample(path, RECORDS[kind])
+
+
+def _write_sample(path: Path, make: Callable[[int, int], str], records: int) -> None:
+    numbers = random.Random(137)
+    with path.open("w") as file:
+        for first in range(0, records, LINES_A_CHUNK):
+            last = min(records, first + LINES_A_CHUNK)
+            file.write("".join(make(index, numbers.getrandbits(64)) for index in range(first, last)))
+
+
+def _moment(index: int, layout: str) -> str:
+    """A time of the log, 200 records a second."""
+    return time.strftime(layout, time.gmtime(FIRST_SECOND + index // 200))
+
+
+def _said(draw: int) -> str:
+    path = PATHS[draw % len(PATHS)]
+    return f"{METHODS[(draw >> 32) % len(METHODS)]} {path}/{draw & 0xFFFFF} answered {STATUSES[(draw >> 36) % 22]}"
+
+
+def _json(index: int, draw: int) -> str:
+    return (
+        f'{{"time":"{_moment(index, "%Y-%m-%dT%H:%M:%S")}.{index % 200 * 5:03d}Z","level":"{LEVELS[draw >> 60]}",'
+        f'"msg":"{_said(draw)}","trace_id":"{draw:016x}","ms":{draw >> 40 & 0x1FFF}}}\n'
+    )
+
+
+def _logfmt(index: int, draw: int) -> str:
+    return (
+        f"time={_moment(index, '%Y-%m-%dT%H:%M:%S')}.{index % 200 * 5:03d}Z level={LEVELS[draw >> 60]} "
+        f'msg="{_said(draw)}" trace_id={draw:016x} ms={draw >> 40 & 0x1FFF}\n'
+    )
+
+
+def _nginx(index: int, draw: int) -> str:
+    numbers = random.Random(draw)
+    return _line("plain", index, _moment(index, "%d/%b/%Y:%H:%M"), numbers)
+
+
+def _java(index: int, draw: int) -> str:
+    head = (
+        f"{_moment(index, '%Y-%m-%d %H:%M:%S')}.{index % 200 * 5:03d} {LEVELS[draw >> 60].upper():<5} "
+        f"[http-nio-8080-exec-{draw & 15}] com.example.shop.OrderService - {_said(draw)}\n"
+    )
+    if draw >> 60 < 12:
+        return head
+    trace = "".join(
+        f"\tat com.example.shop.{FRAMES[(draw >> n) % 5]}(Shop.java:{draw >> n & 0x3FF})\n" for n in range(18)
+    )
+    return f"{head}java.lang.IllegalStateException: order {draw & 0xFFFF} is closed\n{trace}"
+
+
+def _syslog(index: int, draw: int) -> str:
+    return (
+        f"<{8 * 16 + PRIORITIES[draw >> 60]}>1 {_moment(index, '%Y-%m-%dT%H:%M:%S')}.{index % 200 * 5:03d}Z "
+        f"web{draw & 7} shop {draw >> 8 & 0xFFF} - - {_said(draw)} in {draw >> 40 & 0x1FFF} ms, trace {draw:016x}\n"
+    )
+
+
+LEVELS = ("info",) * 10 + ("debug", "debug", "warn", "warn", "error", "error")
+PRIORITIES = (6,) * 10 + (7, 7, 4, 4, 3, 3)
+FRAMES = ("OrderService.close", "OrderController.put", "Cart.check", "internal.Proxy.invoke", "Filter.doFilter")
+RECORDS = {"json": 950_000, "logfmt": 1_050_000, "nginx": 1_000_000, "java": 350_000, "syslog": 1_000_000}
+SAMPLES: dict[str, Callable[[int, int], str]] = {
+    "json": _json,
+    "logfmt": _logfmt,
+    "nginx": _nginx,
+    "java": _java,
+    "syslog": _syslog,
+}
 
 
 def write_incompressible(path: Path, size_bytes: int) -> None:

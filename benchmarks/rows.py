@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import corpus, endpoint, host, journal, rest
+from benchmarks import corpus, endpoint, formats, host, journal, rest
 from benchmarks.figures import Figure
 from benchmarks.processes import (
     COMMAND,
@@ -241,6 +241,11 @@ ROWS: dict[str, Callable[[int], Iterator[Figure]]] = {
     "host": host.cycles(15, 8, 1.0),
     "host-1s": host.cycles(1, 60, None),
     "journal": journal.shipping,
+    "json": formats.shipping("JSON with time and level", "json", 2.5),
+    "logfmt": formats.shipping("logfmt", "logfmt", 4.0),
+    "nginx": formats.shipping("nginx access log parsed", "nginx", 4.0),
+    "java": formats.shipping("Java stack traces joined", "java", 1.5),
+    "syslog": formats.syslog("syslog over TCP", 2.5),
     "endpoint": endpoint.load,
     "endpoint-crowd": endpoint.crowd,
 }

@@ -1,0 +1,130 @@
+"""This file measures logs whose lines are understood: parsed, joined, with times and levels of their own."""
+
+from __future__ import annotations
+
+import socket
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from benchmarks import corpus
+from benchmarks.figures import Figure
+from benchmarks.processes import (
+    COMMAND,
+    MB,
+    Agent,
+    NotMeasuredError,
+    agent,
+    free_port,
+    gzip_cpu_seconds,
+    python_bytes,
+    sink,
+    wall_seconds,
+)
+
+WITHIN_SECONDS = 240.0
+
+CONFIG = """
+[agent]
+state_dir = "{folder}/state"
+run_dir = "{folder}/run"
+[spool]
+max_bytes = 4294967296
+[collect.host]
+enabled = false
+[collect.agent]
+enabled = false
+{source}
+[process.redact]
+enabled = false
+[export.loki]
+url = "{url}"
+[serve]
+listen = "127.0.0.1:0"
+"""
+FILE = '[collect.file]\npaths = ["{path}"]\nstart_at = "beginning"\nparse = "{parse}"'
+SYSLOG = '[collect.syslog]\ntcp_listen = "127.0.0.1:{port}"'
+
+
+@contextmanager
+def configured(source: str, url: str) -> Iterator[Path]:
+    """A configuration file in a folder of its own, which also holds the state."""
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=corpus.folder()) as folder:
+        config = Path(folder) / "config.toml"
+        config.write_text(CONFIG.format(folder=folder, source=source, url=url))
+        yield config
+
+
+def shipping(name: str, kind: str, target: float) -> Callable[[int], Iterator[Figure]]:
+    """The rows of one format read from a file."""
+
+    def measure(repeat: int) -> Iterator[Figure]:
+        yield from _rows(name, target, [_trip(kind) for _ in range(repeat)])
+
+    return measure
+
+
+def syslog(name: str, target: float) -> Callable[[int], Iterator[Figure]]:
+    """The rows of syslog received over TCP."""
+
+    def measure(repeat: int) -> Iterator[Figure]:
+        yield from _rows(name, target, [_received() for _ in range(repeat)])
+
+    return measure
+
+
+Trip = tuple[float, float, int, int]
+"""CPU of the agent and of gzip, in seconds; peak memory and peak anonymous memory, in bytes."""
+
+
+def _rows(name: str, target: float, trips: list[Trip]) -> Iterator[Figure]:
+    trips.sort(key=lambda trip: trip[0] / trip[1])
+    cpu_seconds, gzip_seconds, _, _ = trips[len(trips) // 2]
+    yield Figure(f"{name}: CPU", cpu_seconds, "s", "gzip -1 of the same bytes", gzip_seconds, target, "ratio")
+    peak_bytes = max(trip[2] for trip in trips)
+    yield Figure(f"{name}: peak memory", peak_bytes / MB, "MB", "Python doing nothing", python_bytes() / MB, 100.0)
+
+
+def _trip(kind: str) -> Trip:
+    sample = corpus.sample(kind)
+    return _measured(sample, FILE.format(path=sample.path, parse=kind), lambda running: None)
+
+
+def _received() -> Trip:
+    sample, port = corpus.sample("syslog"), free_port()
+
+    def send(running: Agent) -> None:
+        with _connected(port, running) as sending, sample.path.open("rb") as file:
+            sending.sendfile(file)
+
+    return _measured(sample, SYSLOG.format(port=port), send)
+
+
+def _connected(port: int, running: Agent) -> socket.socket:
+    deadline = time.monotonic() + WITHIN_SECONDS
+    while True:
+        running.must_live()
+        try:
+            return socket.create_connection(("127.0.0.1", port))
+        except ConnectionRefusedError:
+            if time.monotonic() > deadline:
+                raise NotMeasuredError(f"nobody listens on port {port}") from None
+            time.sleep(0.05)
+
+
+def _measured(sample: corpus.Sample, source: str, feed: Callable[[Agent], None]) -> Trip:
+    before = gzip_cpu_seconds(sample.path)
+    with sink() as backend, configured(source, backend.url) as config:
+        with agent(config) as running:
+            feed(running)
+            counters = backend.wait_for(sample.records, WITHIN_SECONDS, running.must_live)
+            spent = running.stop()
+        wall_seconds([COMMAND, "ledger", "--check", "--config", str(config)])
+    if counters["lines"] != sample.records:
+        raise NotMeasuredError(f"{counters['lines']} records arrived of {sample.records}")
+    if counters["line_bytes"] != sample.path.stat().st_size - sample.records:
+        raise NotMeasuredError(f"{counters['line_bytes']} bytes of lines arrived of {sample.path.stat().st_size}")
+    gzip_seconds = (before + gzip_cpu_seconds(sample.path)) / 2
+    return spent.cpu_seconds, gzip_seconds, running.peak_bytes, running.peak_anonymous_bytes
