@@ -188,7 +188,9 @@ class _Parsed:
         if rule is not None:
             block, separator, count = joined(rule, block, self._parser.max_record_bytes)
         name = "" if self._name == NONE else self._name
-        metadata = logs.metadata if count == logs.count else dict(_moved(logs.metadata, block, separator))
+        metadata = logs.metadata
+        if metadata and count != logs.count:
+            metadata = dict(_moved(metadata, block, separator))
         return replace(logs, block=block, separator=separator, count=count, format=name, metadata=metadata)
 
     def _columns(self, of: Format, batch: Logs, now: Time) -> Columns:

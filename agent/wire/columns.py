@@ -9,7 +9,7 @@ from operator import and_, mul, not_
 from typing import Any, Final
 
 from agent.wire.format import Moment
-from agent.wire.timestamps import Layout, epoch_ns, epochs_of, layout_of, time_of, times_of
+from agent.wire.timestamps import epoch_ns, epochs_of, layout_of, time_of, times_of
 
 _NUMBERS: Final = ({int}, {float}, {int, float})
 
@@ -33,19 +33,15 @@ def moments(values: Sequence[Any], moment: Moment) -> array[int]:
 
 def _texts(values: Any, moment: Moment) -> array[int]:
     """Texts; those that are not written like the first of them are tried once more, a layout at a time."""
-    times = array("q", bytes(8 * len(values)))
-    left: Sequence[bool] = list(map(bool, values))
-    tried: set[Layout | None] = set()
-    while any(left):
-        layout = layout_of(next(compress(values, left)))
-        if layout is None or layout in tried:
-            break
-        tried.add(layout)
-        some = list(compress(values, left))
-        found = spread(times_of(some, layout, moment), left, 0)
-        times = array("q", map(max, times, found)) if len(tried) > 1 else array("q", found)
-        left = list(map(and_, map(bool, values), map(not_, times)))
-    return times
+    layout = layout_of(next(filter(None, values), ""))
+    if layout is None:
+        return array("q", (_one(value, moment) for value in values))
+    times = times_of(values, layout, moment)
+    left = list(map(and_, map(bool, values), map(not_, times))) if 0 in times else []
+    if not any(left) or all(left):
+        return times
+    more = spread(_texts(list(compress(values, left)), moment), left, 0)
+    return array("q", map(max, times, more))
 
 
 def _one(value: Any, moment: Moment) -> int:

@@ -13,8 +13,8 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterator, Sequence
-from itertools import chain, islice, repeat
-from operator import is_not, or_
+from itertools import islice, repeat
+from operator import is_not, itemgetter, or_
 from typing import Final
 
 from msgspec import Struct
@@ -24,6 +24,7 @@ from agent.wire.format import Joining
 SEARCHED_BYTES: Final = 4096
 SLICE_BYTES: Final = 128 << 10
 LOOK_BACK_BYTES: Final = 4 << 10
+_REPLACED, _TIMES = itemgetter(0), itemgetter(1)
 
 GOES_ON: Final = (
     rb"[\s})\]]"
@@ -38,13 +39,13 @@ GOES_ON: Final = (
 
 
 def beginning_with(pattern: bytes) -> Joining:
-    """Records begin where a line begins with ``pattern``, a regular expression that looks at one line only."""
-    return Joining(re.compile(rb"\n(?=%s)" % pattern))
+    """Records begin where a line begins with ``pattern``, an expression that looks at one line and no indented one."""
+    return Joining(re.compile(rb"\n(?![\t ])(?=%s)" % pattern))
 
 
 def unless_going_on() -> Joining:
     """Records begin at every line that does not look as if it went on the one before."""
-    return Joining(re.compile(rb"\n(?=[^\n])(?!%s)" % GOES_ON))
+    return Joining(re.compile(rb"\n(?=[^\t\r\n ])(?!%s)" % GOES_ON))
 
 
 class LinePatterns(Struct, frozen=True):
@@ -74,25 +75,21 @@ class LinePatterns(Struct, frozen=True):
             after = at
         return start
 
-    def joined(self, block: bytes, separator: bytes) -> bytes:
-        """The block with ``separator`` where a record ends."""
-        lines: list[bytes] = []
-        begins: list[bool] = []
-        ends: list[bool] = []
-        start = 0
-        while start < len(block):
-            cut = block.find(b"\n", start + SLICE_BYTES)
-            piece = block[start : len(block) if cut < 0 else cut + 1].split(b"\n")
-            start += sum(map(len, piece)) + len(piece) - 1
-            piece.pop()
-            lines += piece
-            begins += self._flags(self.begins, piece)
-            ends += self._flags(self.ends, piece)
-        marks = map(or_, ends, chain(islice(begins, 1, None), (True,)))
-        out = [b""] * (2 * len(lines))
-        out[0::2] = lines
-        out[1::2] = map((b"\n", separator).__getitem__, marks)
-        return b"".join((*out[:-1], separator)) if out else b""
+    def joined(self, block: bytes, separator: bytes) -> tuple[bytes, int]:
+        """The block with ``separator`` where a record ends, and how many there are."""
+        parts: list[bytes] = []
+        count, ended = 0, False
+        for lines in _lines(block):
+            ends = self._flags(self.ends, lines)
+            begins = self._flags(self.begins, lines)
+            marks = [ended or begins[0], *map(or_, ends, islice(begins, 1, None))]
+            out = [b""] * (2 * len(lines))
+            out[0::2] = map((b"\n", separator).__getitem__, marks)
+            out[1::2] = lines
+            parts += (out[0] if parts else b"", b"".join(out[1:]))
+            count += sum(marks[1:] if len(parts) == 2 else marks)
+            ended = ends[-1]
+        return b"".join((*parts, separator)) if parts else b"", count + bool(parts)
 
     @staticmethod
     def _found(pattern: re.Pattern[bytes] | None, data: bytes, start: int, after: int) -> bool:
@@ -130,14 +127,15 @@ def joined(joining: Joining | LinePatterns, block: bytes, max_record_bytes: int)
     """
     separator = absent_from(block)
     if isinstance(joining, LinePatterns):
-        whole = joining.joined(block, separator)
+        whole, count = joining.joined(block, separator)
     else:
-        pieces = [joining.starts.sub(separator, block[a:b]) for a, b in _slices(joining, block)]
-        whole = separator.join([*pieces, b""])
-    whole = _divided(whole, separator, max_record_bytes)
+        pieces = [joining.starts.subn(separator, block[a:b]) for a, b in _slices(joining, block)]
+        whole = separator.join([*map(_REPLACED, pieces), b""])
+        count = len(pieces) + sum(map(_TIMES, pieces))
+    whole, divided = _divided(whole, separator, max_record_bytes)
     if b"\n" not in whole:
-        return block, b"\n", block.count(b"\n")
-    return whole, separator, whole.count(separator)
+        return block, b"\n", count + divided
+    return whole, separator, count + divided
 
 
 def absent_from(block: bytes) -> bytes:
@@ -151,6 +149,16 @@ def absent_from(block: bytes) -> bytes:
     return candidate
 
 
+def _lines(block: bytes) -> Iterator[list[bytes]]:
+    """The lines of the block, some at a time."""
+    start = 0
+    while start < len(block):
+        cut = block.find(b"\n", start + SLICE_BYTES)
+        end = len(block) if cut < 0 else cut + 1
+        yield block[start : end - 1].split(b"\n")
+        start = end
+
+
 def _slices(joining: Joining, block: bytes) -> Iterator[tuple[int, int]]:
     """Parts of the block, each ended by a newline that is left out, after which a record begins or nothing comes."""
     start, size = 0, len(block)
@@ -161,7 +169,7 @@ def _slices(joining: Joining, block: bytes) -> Iterator[tuple[int, int]]:
         start = end + 1
 
 
-def _divided(whole: bytes, separator: bytes, max_record_bytes: int) -> bytes:
+def _divided(whole: bytes, separator: bytes, max_record_bytes: int) -> tuple[bytes, int]:
     """Divides records that are too long; a step for each ``max_record_bytes``, not for each record."""
     parts: list[bytes] = []
     at, size = 0, len(whole)
@@ -179,4 +187,4 @@ def _divided(whole: bytes, separator: bytes, max_record_bytes: int) -> bytes:
             continue
         parts += (whole[start:newline], separator)
         start = at = newline + 1
-    return b"".join((*parts, whole[start:])) if parts else whole
+    return (b"".join((*parts, whole[start:])), len(parts) // 2) if parts else (whole, 0)

@@ -31,6 +31,8 @@ APART_NS: Final = 100_000
 BLOCK_PARTS: Final = 524_287
 """A prime, so that lines of equal length do not meet after it."""
 RECORD_BYTES: Final = 16
+AT_ONCE: Final = 4096
+"""Records that are looked at in one call: under 1 ms of work."""
 SETTLING_NS: Final = 60 * 1_000_000_000
 MOST_AHEAD_NS: Final = 3600 * 1_000_000_000
 """A time that was further ahead of what follows was a mistake, and nobody waits for it."""
@@ -49,13 +51,18 @@ BEGINNING: Final = Given(-(1 << 62), -(1 << 62))
 
 def filled(times: array[int]) -> array[int] | None:
     """Times with the one before in place of each 0, and the first known one where none is before; None for no times."""
-    known = list(compress(times, times))
-    if len(known) == len(times):
+    if 0 not in times:
         return times
-    if not known:
+    before = next(filter(None, times), 0)
+    if not before:
         return None
-    ranks = accumulate(map(bool, times))
-    return array("q", map([known[0], *known].__getitem__, ranks))
+    whole = array("q")
+    for start in range(0, len(times), AT_ONCE):
+        some = times[start : start + AT_ONCE]
+        known = [before, *compress(some, some)]
+        whole.extend(map(known.__getitem__, accumulate(map(bool, some))))
+        before = known[-1]
+    return whole
 
 
 def distinct(times: array[int], start: int, last: Given | None) -> tuple[array[int], Given]:
@@ -65,13 +72,24 @@ def distinct(times: array[int], start: int, last: Given | None) -> tuple[array[i
     """
     if last is None:
         last = Given(max(times) + SETTLING_NS, 0) if start else BEGINNING
+    moved_ns = APART_NS + start // RECORD_BYTES % BLOCK_PARTS
+    if len(times) <= AT_ONCE:
+        return _distinct(times, moved_ns, last)
+    whole = array("q")
+    for at in range(0, len(times), AT_ONCE):
+        some, last = _distinct(times[at : at + AT_ONCE], moved_ns + at, last)
+        whole.extend(some)
+    return whole, last
+
+
+def _distinct(times: array[int], moved_ns: int, last: Given) -> tuple[array[int], Given]:
     if times[0] > last.given_ns and times[0] >= last.said_ns and all(map(lt, times, islice(times, 1, None))):
         return times, Given(times[-1], times[-1])
     tops = list(accumulate(chain((last.said_ns,), times), max))
     in_order = list(map(ge, times, tops))
     own = _rising(list(compress(times, in_order)), last.given_ns)
     if len(own) < len(times):
-        moved = map(add, times, range(_moved_ns(start), _moved_ns(start) + len(times)))
+        moved = map(add, times, range(moved_ns, moved_ns + len(times)))
         placed = map([0, *own].__getitem__, accumulate(map(int, in_order)))
         own = array("q", map(getitem, zip(moved, placed, strict=True), in_order))
     said_ns, given_ns = max(times), max(own)
@@ -84,7 +102,3 @@ def _rising(times: Sequence[int], given_ns: int) -> array[int]:
     """Each at its own time, or a nanosecond after the one before where that is later."""
     latest = accumulate(chain((given_ns + 1,), map(sub, times, range(len(times)))), max)
     return array("q", map(add, islice(latest, 1, None), range(len(times))))
-
-
-def _moved_ns(start: int) -> int:
-    return APART_NS + start // RECORD_BYTES % BLOCK_PARTS

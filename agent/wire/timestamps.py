@@ -143,41 +143,55 @@ def _in_columns(texts: Texts, length: int, layout: Layout, moment: Moment) -> ar
     rest = _REST.fullmatch(_text(texts[0][head:]))
     if rest is None:
         raise ValueError
+    together = _together(texts)
     tail = rest["tail"]
-    if tail and len(set(map(itemgetter(slice(length - len(tail), None)), texts))) > 1:
-        raise ValueError
+    for at in range(length - len(tail), length):
+        _same(together[at::length])
     seconds = _seconds(layout, tail, moment)
     starts = map(seconds.__getitem__, map(itemgetter(slice(0, head)), texts))
     if not rest["fraction"]:
         return array("q", starts)
-    return array("q", map(add, starts, _fractions(texts, head + 1, len(rest["fraction"]))))
+    _same(together[head::length])
+    return array("q", map(add, starts, _fractions(texts, together, head + 1, len(rest["fraction"]))))
 
 
-def _fractions(texts: Texts, at: int, digits: int) -> Iterable[int]:
-    """The nanoseconds of so many digits behind the point that stands before ``at``. Raises ValueError for others."""
-    if not {_text(mark) for mark in set(map(itemgetter(slice(at - 1, at)), texts))} <= {".", ","}:
+def _together(texts: Texts) -> str:
+    """One text behind the other: what they have at one place is then a slice with their length as its step."""
+    return "".join(texts) if isinstance(texts[0], str) else b"".join(texts).decode("latin-1")  # type: ignore[arg-type]
+
+
+def _same(column: str) -> None:
+    """Raises ValueError unless all texts have the same character there."""
+    if column.count(column[0]) != len(column):
         raise ValueError
-    return map(mul, _numbers(texts, at, digits), repeat(10 ** (9 - digits)))
 
 
-def _numbers(texts: Texts, at: int, digits: int) -> Iterable[int]:
+def _fractions(texts: Texts, together: str, at: int, digits: int) -> Iterable[int]:
+    """The nanoseconds of so many digits. Raises ValueError where something else is among them."""
+    return map(mul, _numbers(texts, together, at, digits), repeat(10 ** (9 - digits)))
+
+
+def _numbers(texts: Texts, together: str, at: int, digits: int) -> Iterable[int]:
     """So many digits at one place of each text. Raises ValueError where something else is among them."""
-    column: Any = list(map(itemgetter(slice(at, at + digits)), texts))
-    if not column[0][:0].join(column).isdigit():
+    length = len(texts[0])
+    if not all(together[place::length].isdigit() for place in range(at, at + digits)):
         raise ValueError
-    return map(int, column)
+    return map(int, map(itemgetter(slice(at, at + digits)), texts))
 
 
 def _epochs(texts: Texts) -> array[int]:
     """Numbers of equal length. Raises ValueError where they are not of one kind."""
-    whole, point, fraction = _text(texts[0]).partition(".")
+    first = _text(texts[0])
+    whole, point, fraction = first.partition(".")
     factor = _DIGITS.get(len(whole), 0)
     if not factor or (point and (len(whole) > 10 or not 0 < len(fraction) <= 9)):
         raise ValueError
-    times = map(mul, _numbers(texts, 0, len(whole)), repeat(factor))
+    together = _together(texts)
+    times = map(mul, _numbers(texts, together, 0, len(whole)), repeat(factor))
     if not point:
         return array("q", times)
-    return array("q", map(add, times, _fractions(texts, len(whole) + 1, len(fraction))))
+    _same(together[len(whole) :: len(first)])
+    return array("q", map(add, times, _fractions(texts, together, len(whole) + 1, len(fraction))))
 
 
 def _alone(layout: Layout, moment: Moment) -> Callable[[Any], int]:

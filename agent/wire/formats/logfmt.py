@@ -36,7 +36,7 @@ MOST_SHAPES: Final = 16
 """Shapes told in one piece of a block; what is of none of them goes without time and level."""
 
 _KEY: Final = rb"[A-Za-z_@][\w.@/-]*+"
-_VALUE: Final = rb'(?:"(?:[^"\\\n]|\\.)*+"|[^\s"]*+)'
+_VALUE: Final = rb'(?:"(?:[^"\\\n]++|\\.)*+"|[^ \t\r\n\v\f"]*+)'
 _PAIR: Final = re.compile(rb"(%s)=(%s)(?=\s|\Z)\s*+" % (_KEY, _VALUE))
 _ALL: Final = re.compile(rb"\s*+(?:%s=%s(?:\s++|\Z)){2,}" % (_KEY, _VALUE))
 _FIELD: Final = re.compile(rb'([^\s="]++)(?:=("(?:[^"\\]|\\.)*+"|[^\s"]*+))?')
@@ -141,7 +141,7 @@ def _matcher(shape: Shape) -> Any:
 
 
 def _part(key: bytes, quoted: bool, group: bytes | None) -> bytes:
-    named = b'"(?P<%s>[^"\\n]*+)"' if quoted else rb'(?P<%s>[^\s"]*+)'
+    named = b'"(?P<%s>[^"\\n]*+)"' if quoted else rb'(?P<%s>[^ \t\r\n\v\f"]*+)'
     return re.escape(key) + b"=" + (named % group if group else _VALUE) + rb"(?=\s|\Z)"
 
 
