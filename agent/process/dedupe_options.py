@@ -37,8 +37,7 @@ class DedupeOptions(ProcessorOptions, frozen=True, forbid_unknown_fields=True, k
     ignore: Annotated[
         Literal["nothing", "timestamps", "numbers"],
         Meta(
-            description="What may differ between repeats: nothing, the usual forms of date and time, or all digits, "
-            "which costs least."
+            description="What may differ between repeats: nothing, times of day and seconds since 1970, or all digits."
         ),
     ] = "timestamps"
     max_keys: Annotated[

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from array import array
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from msgspec.structs import replace
 
-from agent.batch import Batch, labels_of
+from agent.batch import Batch, Labels, labels_of
 from agent.contract import Held
 from agent.process.fields import Reader, text_of
 
@@ -59,21 +59,14 @@ class Extractor:
             return (batch,)
         table = self._reader.table(batch)
         extra: dict[int, dict[str, str]] = {}
-        for name, source in self._options.metadata.items():
-            for place, value in enumerate(table.column(source)):
-                if value is not None:
-                    extra.setdefault(place, {})[name] = text_of(value)
         groups: dict[Values, Sequence[int]] = {(): range(batch.count)}
         if self._options.labels:
             groups = self._grouped(table, extra)
-        metadata = batch.metadata
+        metadata = self._beside(table)
         if extra:
-            metadata = {
-                **metadata,
-                **{place: labels_of(dict(metadata.get(place, ())), extra[place]) for place in extra},
-            }
-            metadata = {place: pairs for place, pairs in metadata.items() if pairs}
-        whole = replace(batch, metadata=metadata) if extra else batch
+            changed = {place: labels_of(dict(metadata.get(place, ())), pairs) for place, pairs in extra.items()}
+            metadata = {place: pairs for place, pairs in {**metadata, **changed}.items() if pairs}
+        whole = batch if metadata is batch.metadata else replace(batch, metadata=metadata)
         if len(groups) == 1:
             return (self._labelled(whole, next(iter(groups))),)
         return [self._labelled(part, values) for values, part in _parts(whole, table, groups)]
@@ -87,6 +80,23 @@ class Extractor:
             state = ({name: sorted(values) for name, values in self._taken.items()}, sorted(self._sets))
             self._held = Held(msgspec.msgpack.encode(state)) if self._sets else None
         return self._held
+
+    def _beside(self, table: Table) -> Mapping[int, Labels]:
+        """The metadata of the records with what was extracted."""
+        names, before = self._options.metadata, table.batch.metadata
+        if not names or all(table.same_everywhere(source) and not table.label(source) for source in names.values()):
+            return before
+        known: dict[tuple[Any, ...], Labels] = {}
+        found: dict[int, Labels] = {}
+        for place, values in enumerate(zip(*map(table.column, names.values()), strict=True)):
+            pairs = known.get(values)
+            if pairs is None:
+                pairs = known[values] = labels_of(dict(zip(names, map(text_of, values), strict=True)))
+            if pairs:
+                found[place] = pairs
+        for place, pairs in before.items():
+            found[place] = labels_of(dict(pairs), dict(found.get(place, ())))
+        return found if found != before else before
 
     def _grouped(self, table: Table, extra: dict[int, dict[str, str]]) -> dict[Values, Sequence[int]]:
         """The records of each set of labels; what may be no label joins ``extra``."""

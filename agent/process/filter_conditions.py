@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from agent.process.fields import LEVEL, number_of, text_of
 from agent.process.filter_pattern import Pattern, ends_of
 from agent.process.selection import ALL, INVERTED, NONE, both, either, in_parts
-from agent.wire.severity import LEVELS
+from agent.wire.severity import LEVELS, level_of
 
 if TYPE_CHECKING:
     from agent.process.fields import Table
@@ -67,10 +67,15 @@ def _condition(options: ConditionOptions) -> Mask:
 
 
 def _of_column(name: str, tests: Sequence[Test]) -> Mask:
+    by_severity = bytes(all(test(level_of(severity) or None) for test in tests) for severity in range(256))
+
     def mask(table: Table) -> bytes:
         if table.same_everywhere(name):
             value = table.label(name)
             return (ALL if all(test(value) for test in tests) else NONE) * table.batch.count
+        severities = table.batch.severities
+        if name == LEVEL and severities is not None and 0 not in severities:
+            return severities.translate(by_severity)
         values = table.column(name)
         verdicts = {value: all(test(value) for test in tests) for value in set(values)}
         return b"".join(bytes(map(verdicts.__getitem__, some)) for some in in_parts(values))

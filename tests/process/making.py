@@ -13,7 +13,6 @@ from agent.contract import Held, Processor
 from agent.ownmetrics import Meter
 from agent.process import PROCESSORS
 from agent.process.chain import Chain, Link, Step
-from agent.wire.formats import FORMATS
 from tests.fakes import FakeClock, context
 
 INFO, WARN, ERROR = 9, 13, 17
@@ -27,16 +26,20 @@ def logs(*records: bytes, separator: bytes = b"\n", **columns: Any) -> Logs:
 
 
 def pairs(*records: bytes, **columns: Any) -> Logs:
-    """A batch in the format of ``key=value`` pairs."""
-    FORMATS["pairs"] = "tests.process.small_formats"
-    return logs(*records, format="pairs", **columns)
+    """A batch in logfmt."""
+    return logs(*records, format="logfmt", **columns)
+
+
+def component_of(name: str) -> Any:
+    """A processor as the catalogue knows it."""
+    return importlib.import_module(PROCESSORS[name]).COMPONENT
 
 
 class Chained:
     """One processor as the agent runs it, across starts: what it gives is counted, what it holds is kept."""
 
     def __init__(self, name: str, *, clock: FakeClock | None = None, **options: Any) -> None:
-        component = importlib.import_module(PROCESSORS[name]).COMPONENT
+        component = component_of(name)
         self.name = name
         self.options = msgspec.convert(options, component.options)
         self.component = component

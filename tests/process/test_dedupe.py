@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent.process.dedupe_keys import TIME, without_times
 from tests.process.making import ERROR, Chained, lines, logs, pairs
 
 
@@ -51,16 +52,31 @@ def test_streams_are_kept_apart() -> None:
     ("one", "other"),
     [
         (b"2023-11-14T22:13:20.123Z ready", b"2023-11-14T22:13:21Z ready"),
-        (b"2023-11-14 22:13:20,5 ready", b"2024-01-01 00:00:00 ready"),
-        (b"Nov 14 22:13:20 host ready", b"Dec  1 00:00:00 host ready"),
-        (b"[14/Nov/2023:22:13:20 +0000] GET", b"[15/Dec/2023:22:13:20 +0100] GET"),
+        (b"2023-11-14 22:13:20,5 ready", b"2023-11-14 00:00:00 ready"),
+        (b"Nov 14 22:13:20 host ready", b"Nov 14 00:00:00 host ready"),
+        (b"[14/Nov/2023:22:13:20 +0000] GET", b"[14/Nov/2023:23:59:59 +0000] GET"),
         (b"ts=1700000000.123 ready", b"ts=1700000009 ready"),
         (b"22:13:20.1 ready", b"22:13:21 ready"),
+        (b"1700000000123456789 ready", b"1700000000123 ready"),
     ],
 )
 def test_timestamps_may_differ(one: bytes, other: bytes) -> None:
     assert lines(Chained("dedupe").take(logs(one, other))) == [one]
     assert lines(Chained("dedupe", ignore="nothing").take(logs(one, other))) == [one, other]
+
+
+@given(
+    texts=st.lists(
+        st.text(st.sampled_from("0159:.,- x\n"), max_size=30)
+        | st.sampled_from(
+            ["1600000000", "x1600000000.5 ", "21600000000", "16:00:00.1,2", "116:00:00:00", "1700000000123x"]
+        ),
+        max_size=8,
+    )
+)
+def test_times_are_left_out_of_many_texts_at_once_as_of_each_alone(texts: list[str]) -> None:
+    keys = [text.encode() for text in texts]
+    assert list(without_times(keys)) == [TIME.sub(b"", key) for key in keys]
 
 
 def test_numbers_differ_unless_they_are_ignored() -> None:

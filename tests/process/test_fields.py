@@ -26,7 +26,7 @@ def json_logs(*records: object, **columns: Any) -> Any:
 def test_metadata_comes_before_fields_and_these_before_labels() -> None:
     batch = pairs(b"app=one x=1", b"app=two", b"x=2", b"none", metadata={1: (("app", "three"),)})
     assert column(batch, "app") == ["one", "three", "web", "web"]
-    assert column(batch, "x") == [1, None, 2, None]
+    assert column(batch, "x") == ["1", None, "2", None]
 
 
 def test_a_dotted_name_is_that_field_or_what_lies_inside() -> None:
