@@ -19,9 +19,14 @@ from typing import Any, Final
 
 from agent.wire.format import Moment
 from agent.wire.shapes import Severities, Shape, severities_by
-from agent.wire.timestamps import NANOSECONDS, PATTERNS, times_of
+from agent.wire.timestamps import NANOSECONDS, times_of
 
-ISO: Final = rb"(?P<time>" + PATTERNS["iso"] + rb")"
+ISO_TIME: Final = (
+    rb"\d{4}[-/]\d\d[-/]\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?+"
+    rb"(?:Z| ?[+-]\d\d(?::?\d\d)?+| (?:UTC|GMT|[A-Z]{1,3}T)\b)?+"
+)
+"""Of zones without a number only those that are no level's name: ``INFO`` stands there too."""
+ISO: Final = rb"(?P<time>" + ISO_TIME + rb")"
 DAY_NS: Final = 86_400 * NANOSECONDS
 AHEAD_NS: Final = 3_600 * NANOSECONDS
 WITHIN: Final = rb"[^\nSEP]{0,160}?"
@@ -29,8 +34,14 @@ WITHIN: Final = rb"[^\nSEP]{0,160}?"
 
 
 def levels_of(names: bytes) -> bytes:
-    """An expression for one of ``names`` (``A|B``) as a word of its own."""
-    return rb"(?<![\w.])(?P<level>" + names + rb")(?![\w.])"
+    """An expression for one of ``names`` (``A|B``) as a word of its own; most bytes are ruled out by the first."""
+    first = bytes({name[0] for name in names.split(b"|")})
+    return rb"(?=[" + first + rb"])(?<![\w.-])(?P<level>" + names + rb")(?![\w.-])"
+
+
+def head(time: bytes, names: bytes, **more: Any) -> Shape:
+    """The shape of records that begin with ``time``, with a level near it or without, for columns."""
+    return Shape(time + rb"(?>" + WITHIN + levels_of(names) + rb")?+", **more)
 
 
 def levelled(time: bytes, names: bytes, *, sure: bool, **more: Any) -> tuple[Shape, Shape]:

@@ -5,8 +5,9 @@
     └───────────────────────────── head ────────────────────────────┘└───── rest ──────┘
 
 A shape is written once, as expressions with named groups. ``fields`` reads head and rest of one record. For the columns
-of a block only the heads are read, by one ``findall`` a slice: first by the shape that the last records had (or its
-``quick`` form), and only where a record of the slice is none, by all shapes at once.
+of a block only heads are read, by one ``findall`` a slice: first by the shape that the last records had (or its
+``quick`` form), and only where a record of the slice is none, by all shapes at once. A format of many layouts has
+fewer shapes for its columns, in which a layout does not matter.
 
 Expressions are linear: quantifiers that might give back are possessive or in atomic groups, and what is optional is
 told by its first bytes. ``SEP`` in a class stands for what lies between records, which no expression may pass.
@@ -34,6 +35,9 @@ Times = Callable[[Sequence[bytes], Moment], "array[int]"]
 Severities = Callable[[Sequence[bytes]], bytes]
 
 SLICE_BYTES: Final = 128 << 10
+SLICE_RECORDS: Final = 1000
+"""What is read while the interpreter lock is kept."""
+
 SEP: Final = b"SEP"
 _NAMED: Final = re.compile(rb"\(\?P<(\w+)>")
 _INSTEAD: Final = b"\x1e"
@@ -76,19 +80,21 @@ Finish = Callable[[dict[str, Any]], Mapping[str, Any]]
 
 
 class Shaped(Struct, frozen=True):
-    """A format whose records have one of ``shapes``; of several that fit the first is taken. ``numbers`` are fields
-    that are whole numbers; ``finish`` makes of the groups what they mean."""
+    """A format whose records have one of ``shapes``; of several that fit the first is taken. ``heads`` are shapes for
+    the columns, where they are others; ``numbers`` are fields that are whole numbers; ``finish`` makes of the groups
+    what they mean."""
 
     name: str
     shapes: tuple[Shape, ...]
     joining: Joining | None = None
     numbers: frozenset[str] = frozenset({"pid", "tid", "line"})
     finish: Finish = dict
+    heads: tuple[Shape, ...] = ()
 
     def columns(self, batch: Logs, moment: Moment) -> Columns:
         """Times and severities as ``Format`` has them."""
         data, separator = single(batch.block, batch.separator)
-        reader = _Reader(self.shapes, separator, moment)
+        reader = _Reader(self.heads or self.shapes, separator, moment)
         times, severities, unparsed = array("q"), bytearray(), 0
         for start, end in slices(data, separator):
             piece = reader.read(data, start, end)
@@ -135,11 +141,15 @@ def single(block: bytes, separator: bytes) -> tuple[bytes, bytes]:
 
 
 def slices(data: bytes, separator: bytes) -> Iterator[tuple[int, int]]:
-    """Parts of ``data`` of about SLICE_BYTES that begin with a separator and end before one."""
+    """Parts of ``data`` of about SLICE_BYTES or SLICE_RECORDS that begin with a separator and end before one."""
     start, last = 0, len(data) - 1
     while start < last:
         end = data.find(separator, start + SLICE_BYTES)
         end = last if end < 0 else end
+        while data.count(separator, start, end) > SLICE_RECORDS:
+            middle = start + (end - start) // 2
+            end = data.rfind(separator, start + 1, middle)
+            end = data.find(separator, middle) if end < 0 else end
         yield start, end
         start = end
 

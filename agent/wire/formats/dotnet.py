@@ -18,10 +18,9 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from agent.wire.applog import ISO, clock_times, cut, levelled, severities
+from agent.wire.applog import ISO, ISO_TIME, clock_times, cut, head, levelled, severities
 from agent.wire.joining import beginning_with
 from agent.wire.shapes import Shape, Shaped
-from agent.wire.timestamps import PATTERNS
 
 _SHORT: Final = rb"trce|dbug|info|warn|fail|crit"
 _SERILOG: Final = rb"VRB|DBG|INF|WRN|ERR|FTL"
@@ -29,7 +28,7 @@ _NAMES: Final = _SERILOG + rb"|TRACE|DEBUG|INFO|WARN|ERROR|FATAL|Trace|Debug|Inf
 _SEVERITIES: Final = severities(trce=1, dbug=5, fail=17, crit=21, VRB=1, FTL=21, Critical=21, Unhandled=21)
 
 _JOINING: Final = beginning_with(
-    rb"(?:" + _SHORT + rb"): |\[?" + PATTERNS["iso"] + rb"|\[\d\d:\d\d:\d\d |Unhandled exception\. "
+    rb"(?:" + _SHORT + rb"): |\[?" + ISO_TIME + rb"|\[\d\d:\d\d:\d\d |Unhandled exception\. "
 )
 
 _SHAPES: Final = (
@@ -42,6 +41,11 @@ _SHAPES: Final = (
     Shape(rb"\[(?P<time>\d\d:\d\d:\d\d) (?P<level>" + _SERILOG + rb")\] ", severities=_SEVERITIES, times=clock_times),
     Shape(rb"(?P<mark>Unhandled) exception\. ", level="mark", severities=_SEVERITIES),
     *levelled(rb"\[?" + ISO, _NAMES, sure=False, severities=_SEVERITIES),
+)
+
+_HEADS: Final = (
+    head(rb"\[?" + ISO, _NAMES, severities=_SEVERITIES),
+    *(shape for shape in _SHAPES if b"<time>" + ISO_TIME not in shape.head),
 )
 
 _AT: Final = re.compile(r"\n[ \t]*+(?:at [^\n(]++\(|---> |--- End of )")
@@ -68,4 +72,4 @@ def _outdented(message: str) -> str:
     return message.replace("\n      ", "\n").rstrip()
 
 
-FORMAT: Final = Shaped("dotnet", _SHAPES, _JOINING, numbers=frozenset({"event"}), finish=_fields)
+FORMAT: Final = Shaped("dotnet", _SHAPES, _JOINING, numbers=frozenset({"event"}), finish=_fields, heads=_HEADS)

@@ -20,7 +20,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from agent.wire.applog import ISO, cut
+from agent.wire.applog import ISO, ISO_TIME, cut
 from agent.wire.formats import format_of
 from agent.wire.joining import beginning_with
 from agent.wire.severity import severity_of
@@ -38,7 +38,7 @@ _JOINING: Final = beginning_with(
     + _PREFIX.replace(SEP, b"")
     + _DATE
     + rb"|\[?"
-    + PATTERNS["iso"]
+    + ISO_TIME
     + rb"|[IWEF]\d{4} \d\d:|time=|level=|ts="
     rb"|panic: |fatal error: |runtime: |\[?(?:" + _NAMES + rb")[\]: \[\t]|\{\")"
 )

@@ -23,7 +23,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from agent.wire.applog import ISO, clock_times, cut, levelled, rewritten, severities
+from agent.wire.applog import ISO, clock_times, cut, head, levelled, rewritten, severities
 from agent.wire.joining import beginning_with
 from agent.wire.shapes import Shape, Shaped
 
@@ -66,7 +66,16 @@ def _layouts(time: bytes, **more: Any) -> tuple[Shape, ...]:
     )
 
 
-_SEVERITIES: Final = severities(TRACE=1)
+_JUL_SHAPE: Final = Shape(
+    rb"(?P<time>" + _JUL + rb") (?P<logger>[^\sSEP]{1,256}+) ?(?P<method>[^\sSEP]{0,256}+)"
+    rb"(?:\n(?P<level>[A-Z]{4,7}): )?+",
+    times=_JUL_TIMES,
+)
+_UNCAUGHT: Final = Shape(
+    rb"(?=(?P<mark>Exception) in thread )Exception in thread \"(?P<thread>[^\"\nSEP]{0,256}+)\" ",
+    level="mark",
+    severities=severities(Exception=17),
+)
 _SHAPES: Final = (
     *_layouts(ISO),
     *_layouts(_CLOCK, times=clock_times),
@@ -76,21 +85,22 @@ _SHAPES: Final = (
     ),
     Shape(rb"\[" + ISO + rb"\]\[" + _LEVEL + rb"\]\[" + _LOGGER + rb" *+\] (?:\[(?P<node>[^\]\nSEP]{0,128}+)\] ?)?+"),
     *_layouts(rb"(?P<time>" + _TOMCAT + rb")", times=_TOMCAT_TIMES),
-    Shape(
-        rb"(?P<time>" + _JUL + rb") (?P<logger>[^\s SEP]{1,256}+) ?(?P<method>[^\s SEP]{0,256}+)"
-        rb"(?:\n(?P<level>[A-Z]{4,7}): )?+",
-        times=_JUL_TIMES,
-    ),
+    _JUL_SHAPE,
     *levelled(rb"[\[(]?" + ISO, _NAMES, sure=False),
     *levelled(rb"[\[(]?" + _CLOCK, _NAMES, sure=False, times=clock_times),
     *levelled(rb"(?P<time>" + _SHORT + rb")", _NAMES, sure=False, times=_SHORT_TIMES),
-    Shape(
-        rb"(?=(?P<mark>Exception) in thread )Exception in thread \"(?P<thread>[^\"\nSEP]{0,256}+)\" ",
-        level="mark",
-        severities=severities(Exception=17),
-    ),
+    _UNCAUGHT,
     Shape(rb"\[?" + _LEVEL + rb"(?![\w.])[\]|:]?+ *+", sure=False),
     Shape(rb"\d{1,9} {1,4}" + _THREAD + rb" {0,2}" + _LEVEL, _LOGGER + rb"(?: [^\n]{0,64}?)?- (?P<message>.*)"),
+)
+_HEADS: Final = (
+    head(rb"[\[(]?" + ISO, _NAMES),
+    head(rb"[\[(]?" + _CLOCK, _NAMES, times=clock_times),
+    _JUL_SHAPE,
+    head(rb"(?P<time>" + _TOMCAT + rb")", _NAMES, times=_TOMCAT_TIMES),
+    head(rb"(?P<time>" + _SHORT + rb")", _NAMES, times=_SHORT_TIMES),
+    _UNCAUGHT,
+    Shape(rb"(?:\[|\d{1,9} {1,4}" + _THREAD + rb")?+" + _LEVEL + rb"(?![\w.-])"),
 )
 
 _AT: Final = re.compile(r"\n[ \t]++(?:at [\w$.<>/@-]++\(|\.\.\. \d++ (?:more|common frames omitted))")
@@ -132,4 +142,4 @@ def _thrown(message: str, before: int, *, uncaught: bool) -> re.Match[str] | Non
     return None
 
 
-FORMAT: Final = Shaped("java", _SHAPES, _JOINING, finish=_fields)
+FORMAT: Final = Shaped("java", _SHAPES, _JOINING, finish=_fields, heads=_HEADS)

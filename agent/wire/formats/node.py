@@ -17,7 +17,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from agent.wire.applog import ISO, cut, levelled, severities
+from agent.wire.applog import ISO, cut, head, levelled, severities
 from agent.wire.format import Joining
 from agent.wire.shapes import Shape, Shaped
 
@@ -49,6 +49,11 @@ _SHAPES: Final = (
     ),
 )
 
+_HEADS: Final = (
+    head(rb"\[?" + ISO, _NAMES, severities=_SEVERITIES),
+    *(shape for shape in _SHAPES if b"<time>" not in shape.head),
+)
+
 _AT: Final = re.compile(r"\n[ \t]++at ")
 _THROWN: Final = re.compile(r"(?:^|[\n ])(?P<type>[A-Z][\w$]*+(?:\.[\w$]++)*+): (?=(?P<text>[^\n]*+))")
 
@@ -69,4 +74,4 @@ def _fields(groups: dict[str, Any]) -> Mapping[str, Any]:
     return {**cut(groups, start, start), "exception_type": thrown["type"], "exception_message": text}
 
 
-FORMAT: Final = Shaped("node", _SHAPES, _JOINING, finish=_fields)
+FORMAT: Final = Shaped("node", _SHAPES, _JOINING, finish=_fields, heads=_HEADS)

@@ -16,11 +16,10 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from agent.wire.applog import ISO, cut, levelled, severities
+from agent.wire.applog import ISO, ISO_TIME, cut, head, levelled, severities
 from agent.wire.joining import beginning_with
 from agent.wire.severity import PYTHON, severity_of
 from agent.wire.shapes import Shape, Shaped
-from agent.wire.timestamps import PATTERNS
 
 _NAMES: Final = rb"DEBUG|INFO|WARNING|WARN|ERROR|CRITICAL|FATAL|TRACE|SUCCESS|NOTSET|Level \d{1,3}"
 _LEVEL: Final = rb"(?P<level>" + _NAMES + rb")"
@@ -31,7 +30,7 @@ _LOGGER: Final = rb"(?P<logger>[\w.<>-]{1,128}+)"
 _TRACEBACK: Final = "\nTraceback (most recent call last):\n"
 
 _JOINING: Final = beginning_with(
-    rb"(?=[\[\dA-Z/<])(?:\[?" + PATTERNS["iso"] + rb"|\[?(?:" + _NAMES + rb")[\]: ]"
+    rb"(?=[\[\dA-Z/<])(?:\[?" + ISO_TIME + rb"|\[?(?:" + _NAMES + rb")[\]: ]"
     rb"|Exception in thread |(?:/|<)[^\s:]{1,256}+:\d++: \w++Warning: )"
 )
 
@@ -59,6 +58,11 @@ _SHAPES: Final = (
     Shape(rb"\[" + ISO + rb": " + _LEVEL + rb"/(?P<process>[^\]\nSEP]{0,128}+)\] ", severities=_SEVERITIES),
     Shape(_LEVEL + rb":(?P<logger>[^:\s]{1,128}+):", severities=_SEVERITIES),
     *levelled(rb"\[?" + ISO, _NAMES, sure=False, severities=_SEVERITIES),
+    *_ENDS,
+)
+_HEADS: Final = (
+    head(rb"\[?" + ISO, _NAMES, severities=_SEVERITIES),
+    Shape(rb"\[?" + _LEVEL + rb"(?![\w.-])", severities=_SEVERITIES),
     *_ENDS,
 )
 
@@ -92,4 +96,4 @@ def _named(raised: re.Match[str]) -> Mapping[str, str]:
     return {"exception_type": raised["type"], "exception_message": (raised["text"] or "").rstrip()}
 
 
-FORMAT: Final = Shaped("python", _SHAPES, _JOINING, finish=_fields)
+FORMAT: Final = Shaped("python", _SHAPES, _JOINING, finish=_fields, heads=_HEADS)

@@ -13,15 +13,14 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from agent.wire.applog import ISO, cut, levelled
+from agent.wire.applog import ISO, ISO_TIME, cut, levelled
 from agent.wire.joining import beginning_with
 from agent.wire.shapes import Shape, Shaped, severities_by
-from agent.wire.timestamps import PATTERNS
 
 _NAMES: Final = rb"DEBUG|INFO|WARN|ERROR|FATAL|UNKNOWN|ANY"
 _SEVERITIES: Final = severities_by({b"ANY": 0, b"UNKNOWN": 0})
 
-_JOINING: Final = beginning_with(rb"[DIWEFA], \[\d{4}-|\[?" + PATTERNS["iso"])
+_JOINING: Final = beginning_with(rb"[DIWEFA], \[\d{4}-|\[?" + ISO_TIME)
 
 _SHAPES: Final = (
     Shape(
