@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from array import array
+from collections import defaultdict
 from collections.abc import Sequence
 from itertools import accumulate, compress
 from operator import and_, mul, not_
 from typing import Any, Final
 
 from agent.wire.format import Moment
-from agent.wire.timestamps import epoch_ns, epochs_of, layout_of, time_of, times_of
+from agent.wire.timestamps import Layout, epoch_ns, epochs_of, layout_of, time_of, times_of
 
 _NUMBERS: Final = ({int}, {float}, {int, float})
 
@@ -32,16 +33,20 @@ def moments(values: Sequence[Any], moment: Moment) -> array[int]:
 
 
 def _texts(values: Any, moment: Moment) -> array[int]:
-    """Texts; those that are not written like the first of them are tried once more, a layout at a time."""
+    """Texts, all read as the first of them is written; those that are not written so, each as it is."""
     layout = layout_of(next(filter(None, values), ""))
-    if layout is None:
-        return array("q", (_one(value, moment) for value in values))
-    times = times_of(values, layout, moment)
-    left = list(map(and_, map(bool, values), map(not_, times))) if 0 in times else []
-    if not any(left) or all(left):
+    times = array("q", bytes(8 * len(values))) if layout is None else times_of(values, layout, moment)
+    if 0 not in times:
         return times
-    more = spread(_texts(list(compress(values, left)), moment), left, 0)
-    return array("q", map(max, times, more))
+    others: defaultdict[Layout | None, list[int]] = defaultdict(list)
+    for at in compress(range(len(values)), list(map(and_, map(bool, values), map(not_, times)))):
+        others[layout_of(values[at])].append(at)
+    for other, places in others.items():
+        if other is None or other == layout:
+            continue
+        for at, time_ns in zip(places, times_of([values[at] for at in places], other, moment), strict=True):
+            times[at] = time_ns
+    return times
 
 
 def _one(value: Any, moment: Moment) -> int:

@@ -39,6 +39,8 @@ PATTERNS: Final[dict[Layout, bytes]] = {
 }
 """Expressions for such times, without groups, for the formats to build theirs of."""
 
+_ANY: Final = re.compile(b"|".join(b"(?P<%s>%s)" % (layout.encode(), PATTERNS[layout]) for layout in PATTERNS))
+
 NANOSECONDS: Final = 1_000_000_000
 MOST_AHEAD: Final = timedelta(days=1)
 LONGEST: Final = 64
@@ -95,8 +97,8 @@ def time_of(text: bytes | str, layout: Layout, moment: Moment) -> int:
 
 def layout_of(text: bytes | str) -> Layout | None:
     """How that time is written, None where it is no time that is known."""
-    shown = text if isinstance(text, bytes) else text.encode(errors="replace")
-    return next((layout for layout, pattern in PATTERNS.items() if re.fullmatch(pattern, shown)), None)
+    found = _ANY.fullmatch(text if isinstance(text, bytes) else text.encode(errors="replace"))
+    return None if found is None else found.lastgroup  # type: ignore[return-value]  # its groups are the layouts
 
 
 def epochs_of(values: Sequence[int] | Sequence[float]) -> array[int]:

@@ -87,6 +87,11 @@ def test_times_of_several_kinds_in_one_block_are_each_read() -> None:
     )
 
 
+def test_a_time_that_is_none_spoils_no_time_that_is_written_otherwise() -> None:
+    bad, other = '{"time":"2026-13-41T00:00:00Z"}', '{"time":"20/Nov/2026:16:40:01 +0000"}'
+    assert read(bad, other, bad, other) == [(0, ""), (T - 123_000_000, "")] * 2
+
+
 def test_what_is_no_object_is_counted_and_harms_no_other() -> None:
     good = '{"time":1795192801123,"level":"warn"}'
     bad: list[bytes | str] = ["plain", "", "[1]", "{", '{"time":1', "42", b'{"a":"\xff"}', '"x"', good + good, "{}x"]
