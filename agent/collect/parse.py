@@ -136,8 +136,11 @@ class _Parsed:
         if self._votes is not None:
             self._is(self._votes.with_(first_lines(data, start, end)).winner())
         rule = self._rule
-        at = end if rule is None or start == end else last_start(rule, data, start, end)
-        return end if end - at > self._parser.max_record_bytes else at
+        if rule is None or start == end:
+            return end
+        earliest = max(start, end - self._parser.max_record_bytes)
+        at = last_start(rule, data, earliest, end)
+        return end if start < earliest == at else at
 
     def read(self, logs: Logs, now: Time) -> Logs:
         if not logs.count:
@@ -157,8 +160,8 @@ class _Parsed:
         if times is not None:
             start = logs.origin.start if logs.origin is not None else now.wall_ns // 1000
             times = self._parser.distinct(logs.labels, times, start)
-        severities = columns.severities if columns.severities and any(columns.severities) else None
-        return replace(batch, times_ns=times, severities=severities)
+        told = columns.severities is not None and columns.severities.strip(b"\0")
+        return replace(batch, times_ns=times, severities=columns.severities if told else None)
 
     @property
     def _rule(self) -> Joining | LinePatterns | None:

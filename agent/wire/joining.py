@@ -4,8 +4,7 @@
     2026-11-20 … ERROR no\n\tat a.b(C)\n\tat d\x1e2026-11-20 … INFO yes\x1e  records
 
 Nothing is added and nothing taken away. The expressions that stand here and in the formats look at the beginning of a
-line only, so that the work is linear in the block. ``re`` holds the interpreter lock, so a block is taken in slices,
-each of which ends where a record does.
+line only, so that the work is linear in the block. ``re`` holds the interpreter lock, so a block is taken in slices.
 """
 
 from __future__ import annotations
@@ -22,7 +21,8 @@ from msgspec import Struct
 from agent.wire.format import Joining
 
 SEARCHED_BYTES: Final = 4096
-SLICE_BYTES: Final = 128 << 10
+SLICE_BYTES: Final = 64 << 10
+LOOK_AHEAD_BYTES: Final = 32 << 10
 LOOK_BACK_BYTES: Final = 4 << 10
 _REPLACED, _TIMES = itemgetter(0), itemgetter(1)
 
@@ -108,15 +108,14 @@ def last_start(joining: Joining | LinePatterns, data: bytes, start: int, end: in
     """Where the last record of the whole lines ``data[start:end]`` begins; ``start`` where that is the first."""
     if isinstance(joining, LinePatterns):
         return joining.last_start(data, start, end)
-    reach = LOOK_BACK_BYTES
-    while True:
-        at = max(start, end - reach)
-        last = deque(joining.starts.finditer(data, at, end), 1)
+    upto, reach = end, LOOK_BACK_BYTES
+    while upto > start:
+        at = max(start, upto - reach)
+        last = deque(joining.starts.finditer(data, at, min(end, upto + LOOK_BACK_BYTES)), 1)
         if last:
             return last[0].end()
-        if at == start:
-            return start
-        reach *= 4
+        upto, reach = at, LOOK_AHEAD_BYTES
+    return start
 
 
 def joined(joining: Joining | LinePatterns, block: bytes, max_record_bytes: int) -> tuple[bytes, bytes, int]:
@@ -129,9 +128,9 @@ def joined(joining: Joining | LinePatterns, block: bytes, max_record_bytes: int)
     if isinstance(joining, LinePatterns):
         whole, count = joining.joined(block, separator)
     else:
-        pieces = [joining.starts.subn(separator, block[a:b]) for a, b in _slices(joining, block)]
-        whole = separator.join([*map(_REPLACED, pieces), b""])
-        count = len(pieces) + sum(map(_TIMES, pieces))
+        pieces = [joining.starts.subn(separator, piece) for piece in _slices(joining, block)]
+        whole = b"".join((*map(_REPLACED, pieces), separator if block else b""))
+        count = sum(map(_TIMES, pieces)) + bool(block)
     whole, divided = _divided(whole, separator, max_record_bytes)
     if b"\n" not in whole:
         return block, b"\n", count + divided
@@ -153,20 +152,28 @@ def _lines(block: bytes) -> Iterator[list[bytes]]:
     """The lines of the block, some at a time."""
     start = 0
     while start < len(block):
-        cut = block.find(b"\n", start + SLICE_BYTES)
+        cut = block.find(b"\n", start + LOOK_AHEAD_BYTES)
         end = len(block) if cut < 0 else cut + 1
         yield block[start : end - 1].split(b"\n")
         start = end
 
 
-def _slices(joining: Joining, block: bytes) -> Iterator[tuple[int, int]]:
-    """Parts of the block, each ended by a newline that is left out, after which a record begins or nothing comes."""
-    start, size = 0, len(block)
-    while start < size:
-        found = joining.starts.search(block, start + SLICE_BYTES) if size - start > SLICE_BYTES else None
-        end = found.start() if found else size - 1
-        yield start, end
-        start = end + 1
+def _slices(joining: Joining, block: bytes) -> Iterator[bytes]:
+    """The block without its last newline, in parts that begin with one, but for the first.
+
+    A part ends where the next record begins. In one that is longer than two parts it ends at any newline: should an
+    expression want to see what comes after, such a record is divided there.
+    """
+    start, last = 0, len(block) - 1
+    while start < last:
+        end = last
+        if last - start > SLICE_BYTES:
+            at = start + SLICE_BYTES
+            found = joining.starts.search(block, at, at + LOOK_AHEAD_BYTES)
+            end = found.start() if found else block.find(b"\n", at, last)
+        end = last if end < 0 else end
+        yield block[start:end]
+        start = end
 
 
 def _divided(whole: bytes, separator: bytes, max_record_bytes: int) -> tuple[bytes, int]:

@@ -53,12 +53,12 @@ def filled(times: array[int]) -> array[int] | None:
     """Times with the one before in place of each 0, and the first known one where none is before; None for no times."""
     if 0 not in times:
         return times
-    before = next(filter(None, times), 0)
+    pieces = [times[start : start + AT_ONCE] for start in range(0, len(times), AT_ONCE)]
+    before = next((known for known in (next(filter(None, some), 0) for some in pieces) if known), 0)
     if not before:
         return None
     whole = array("q")
-    for start in range(0, len(times), AT_ONCE):
-        some = times[start : start + AT_ONCE]
+    for some in pieces:
         known = [before, *compress(some, some)]
         whole.extend(map(known.__getitem__, accumulate(map(bool, some))))
         before = known[-1]
