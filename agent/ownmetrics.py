@@ -42,6 +42,9 @@ TABLE: Mapping[str, Declared] = {
     "telemetry_agent_characters_replaced_total": Declared(
         "counter", ("source",), "Characters that were not of the encoding of their file, replaced by U+FFFD."
     ),
+    "telemetry_agent_archive_errors_total": Declared(
+        "counter", ("source",), "Times a compressed file could not be read to its end."
+    ),
     "telemetry_agent_nul_bytes_total": Declared(
         "counter", ("source",), "NUL bytes of files that were left out, holes included."
     ),
@@ -64,6 +67,18 @@ TABLE: Mapping[str, Declared] = {
     ),
     "telemetry_agent_containers_unnamed_total": Declared(
         "counter", ("source",), "Containers called by their id because what their engine says of them cannot be read."
+    ),
+    "telemetry_agent_syslog_connections": Declared(
+        "gauge", ("source",), "Connections of syslog senders that are open."
+    ),
+    "telemetry_agent_syslog_refused_total": Declared(
+        "counter", ("source", "reason"), "Connections of syslog senders that were closed at once."
+    ),
+    "telemetry_agent_syslog_unfinished_total": Declared(
+        "counter", ("source",), "Syslog messages whose connection ended before they did; they go on as they are."
+    ),
+    "telemetry_agent_syslog_labels_moved_total": Declared(
+        "counter", ("source",), "Records whose fields became metadata because max_label_sets was reached."
     ),
     # process
     "telemetry_agent_process_duration_seconds": Declared(

@@ -108,6 +108,7 @@ class FileSource:
             "files_open": len(self._followed.open_files),
             "files_left_out": self._followed.files_left_out,
             "files_left_alone": self._followed.files_left_alone,
+            "archives_waiting": len(self._followed.archives),
             "files_unreadable": self._faults.shown(),
             "behind_bytes": sum(tail.unread_bytes for tail in tails),
             "directories": len(self._followed.directories),
@@ -132,6 +133,7 @@ class FileSource:
     def close(self) -> None:
         """Closes every descriptor; runs where ``step`` runs."""
         self._followed.open_files.close_all()
+        self._followed.archives.close()
         if self._watch is not None:
             self._watch.close()
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from agent.collect.file_archive import ARCHIVE
 from agent.collect.file_cursor import Cursor, decode
 from agent.collect.file_identity import Inode, inode_of_key
 
@@ -22,7 +23,7 @@ class Absent:
         self._keys: dict[Inode, str] = {}
         self.damaged: list[str] = []
         for key, value in positions.items():
-            if key == STARTED:
+            if key == STARTED or key.startswith(ARCHIVE):
                 continue
             inode, cursor = inode_of_key(key), decode(value)
             if inode is None or cursor is None:
@@ -48,17 +49,18 @@ class Absent:
             del self._keys[inode]
         return cursor
 
-    def resume(self, inode: Inode, key: str) -> tuple[Cursor | None, str | None]:
+    def resume(self, key: str) -> tuple[Cursor | None, str | None]:
         """The cursor of a file that is there, if it was followed before, and a key that no file has any more."""
         if key in self._cursors:
             return self.take(key), None
         moved = self._key_on_other_device(key)
-        if moved is not None:
-            return self.take(moved), moved
-        reused = self._keys.get(inode)
-        if reused is not None:
-            self.take(reused)
-        return None, reused
+        return (self.take(moved), moved) if moved is not None else (None, None)
+
+    def replaced(self, inode: Inode) -> tuple[str, Cursor] | None:
+        """Key and cursor of the file that had this inode before; it is gone."""
+        key = self._keys.get(inode)
+        cursor = self.take(key) if key is not None else None
+        return (key, cursor) if key is not None and cursor is not None else None
 
     def _key_on_other_device(self, key: str) -> str | None:
         """The key of the same inode number and birth time under another device number.

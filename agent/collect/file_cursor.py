@@ -6,6 +6,7 @@
      "prefix_bytes": 1024, "prefix": "…",   fingerprint of its first bytes
      "before_bytes": 256, "before": "…",    fingerprint of the bytes right before the offset
      "skipping": false,                  the offset lies inside a line that was too long
+     "done": false,                      a compressed file that was read to its end
      "gone": 0}                          since when it has not been seen, in seconds since the epoch; 0: it is there
 
 Readers pass over names they do not know, so that an older agent opens the positions of a newer one.
@@ -32,6 +33,7 @@ class Cursor(Struct, frozen=True):
     before: Fingerprint = NOTHING
     skipping: bool = False
     gone: int = 0
+    done: bool = False
 
     @property
     def unread_bytes(self) -> int:
@@ -55,6 +57,7 @@ class Cursor(Struct, frozen=True):
                 "before": self.before.digest,
                 "skipping": self.skipping,
                 "gone": self.gone,
+                **({"done": True} if self.done else {}),
             },
             separators=(",", ":"),
         )
@@ -73,6 +76,7 @@ def decode(value: str) -> Cursor | None:
             before=Fingerprint(int(raw.get("before_bytes", 0)), str(raw.get("before", ""))),
             skipping=bool(raw.get("skipping", False)),
             gone=int(raw.get("gone", 0)),
+            done=bool(raw.get("done", False)),
         )
     except (ValueError, TypeError, KeyError, AttributeError):
         return None

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from msgspec import Struct, field
 
+from agent.wire.unpack import SUFFIXES
+
 _MAGIC = re.compile(r"[*?\[]")
 _ANY = {"*": "[^/]*", "?": "[^/]"}
 _ABSENT = (FileNotFoundError, NotADirectoryError)
@@ -31,25 +33,31 @@ class Found(Struct, frozen=True):
 
 
 class Discovery:
-    """Finds what ``paths`` match and ``exclude`` does not: absolute patterns; in ``exclude``, bare names too."""
+    """Finds what ``paths`` match and ``exclude`` does not: absolute patterns; in ``exclude``, bare names too.
+
+    A compressed file is matched only by a pattern that ends in its suffix.
+    """
 
     def __init__(self, paths: Sequence[str], exclude: Sequence[str], max_directories: int) -> None:
-        self._patterns = [_parts(path) for path in paths]
+        self._patterns = [(_parts(path), path.endswith(SUFFIXES)) for path in paths]
         self._wanted = _one_of(paths)
+        self._packed = _one_of([path for path in paths if path.endswith(SUFFIXES)])
         self._exclude = _one_of([pattern if "/" in pattern else "/**/" + pattern for pattern in exclude])
         self._max_directories = max_directories
 
     def matches(self, path: str) -> bool:
         """Whether a file at ``path`` would be found."""
-        return self._wanted.match(path) is not None and not self.excludes(path)
+        wanted = self._packed if path.endswith(SUFFIXES) else self._wanted
+        return wanted.match(path) is not None and not self.excludes(path)
 
     def walk(self) -> Found:
         """Every regular file that matches now."""
         walk = _Walk(self._max_directories)
         found: dict[str, os.stat_result] = {}
-        for parts in self._patterns:
+        for parts, packed in self._patterns:
             for path in walk.expand(parts):
-                if path not in found and not self.excludes(path):
+                named = packed or not path.endswith(SUFFIXES)
+                if named and path not in found and not self.excludes(path):
                     status = walk.status(path)
                     if status is not None:
                         found[path] = status

@@ -15,6 +15,7 @@ log = logging.getLogger("telemetry_agent.collect")
 LOST = "telemetry_agent_source_lost_total"
 LINES_CUT = "telemetry_agent_lines_cut_total"
 REPLACED = "telemetry_agent_characters_replaced_total"
+ARCHIVE_ERRORS = "telemetry_agent_archive_errors_total"
 NUL_BYTES = "telemetry_agent_nul_bytes_total"
 UNREADABLE = "telemetry_agent_files_unreadable"
 NEXT_STEPS = {
@@ -53,6 +54,20 @@ class Faults:
             step = NEXT_STEPS.get(error.errno or 0, "it is tried again")
             log.warning("cannot read %s: %s; %s", printable(path), reason, step, extra=self._context())
             self._count()
+
+    def unpackable(self, path: str, reason: str) -> None:
+        """Counts a compressed file that could not be read to its end, and warns when that is new."""
+        self._meter.add(ARCHIVE_ERRORS, 1, (self._source,))
+        if self._now.get(path) != reason:
+            self._now[path] = reason
+            message = "cannot unpack %s: %s; it is tried again when it changes"
+            log.warning(message, printable(path), reason, extra=self._context())
+            self._count()
+
+    def archive_gone(self, path: str) -> None:
+        """Counts a compressed file that is gone with something in it that nobody has read."""
+        self._meter.add(ARCHIVE_ERRORS, 1, (self._source,))
+        log.error("%s was gone before it was read to its end", printable(path), extra=self._context())
 
     def readable(self, path: str) -> None:
         if self._now.pop(path, None) is not None:

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 
 from agent.clock import NANOSECONDS, Time
 from agent.collect.file_absent import Absent
+from agent.collect.file_archives import Archives
 from agent.collect.file_cursor import Cursor
 from agent.collect.file_faults import Faults
 from agent.collect.file_identity import Inode
@@ -22,6 +23,9 @@ from agent.collect.file_open import OpenFiles
 from agent.collect.file_options import FileOptions
 from agent.collect.file_rotation import Names, SpoolGuard
 from agent.collect.file_tail import Tail
+
+MOST_COMPRESSED = 1000
+"""Names of files that are gone, for batches that are read again from what they were compressed to."""
 
 
 class Followed:
@@ -45,12 +49,15 @@ class Followed:
         self.guard = guard
         self.faults = faults
         self.open_files = OpenFiles(options.max_open_files)
+        self.archives = Archives(options, self, positions)
+        self._compressed: dict[str, str] = {}
         self._rotate_wait_seconds = options.rotate_wait_seconds
 
     def path_of(self, key: str) -> str:
         """The name under which a file was found, by its key; empty where that is not known."""
         here = next((tail.path for tail in self.tails.values() if tail.key == key), None)
-        return here or next((cursor.path for _, known, cursor in self.absent if known == key), "")
+        absent = here or next((cursor.path for _, known, cursor in self.absent if known == key), "")
+        return absent or self._compressed.get(key, "")
 
     def written(self, paths: set[str]) -> None:
         """Readies files that were written to."""
@@ -81,15 +88,26 @@ class Followed:
 
     def vanish(self, tail: Tail, now: Time, *, for_good: bool) -> None:
         """Ends following a file that has no name and no descriptor left; ``for_good`` says it can never return."""
+        read = for_good and tail.fd >= 0 and not tail.unread_bytes
+        where = tail.where
+        self.let_be(tail, now)
+        archives, cursor, lost_bytes = self.archives, tail.cursor(), max(tail.lost_bytes, tail.unread_bytes)
+        heir = archives.left(tail) or archives.inherit(tail.path, where, cursor, lost_bytes, read=read)
+        if not heir:
+            self.count_vanished(tail.path, lost_bytes)
+        if heir:
+            self._went_on(tail.key, tail.path)
+        elif for_good:
+            self.pending[tail.key] = None
+        else:
+            self.keep(tail.inode, tail.key, cursor, now)
+
+    def let_be(self, tail: Tail, now: Time) -> None:
+        """Ends following a file, whatever becomes of its position."""
         self.open_files.close(tail)
         del self.tails[tail.inode]
         self.ready.pop(tail, None)
         self.place(tail, None, now)
-        self.count_vanished(tail.path, max(tail.lost_bytes, tail.unread_bytes))
-        if for_good:
-            self.pending[tail.key] = None
-        else:
-            self.keep(tail.inode, tail.key, tail.cursor(), now)
 
     def place(self, tail: Tail, where: str | None, now: Time) -> None:
         """Notes the name a file has now. A file that loses its name is read before the next one that bears it."""
@@ -115,6 +133,27 @@ class Followed:
         gone = cursor.as_gone(now.wall_ns // NANOSECONDS)
         self.absent.put(inode, key, gone)
         self.pending[key] = gone.encode()
+
+    def inherited(self, key: str, cursor: Cursor) -> bool:
+        """Whether a compressed file goes on for one that is gone, whose position is then forgotten."""
+        lost_bytes = 0 if cursor.gone else cursor.unread_bytes
+        heir = self.archives.inherit(cursor.path, None, cursor, lost_bytes)
+        if heir:
+            self._went_on(key, cursor.path)
+        return heir
+
+    def _went_on(self, key: str, path: str) -> None:
+        """Forgets the position of a file for which a compressed one goes on; its name is known a while longer."""
+        self.pending[key] = None
+        self._compressed[key] = path
+        if len(self._compressed) > MOST_COMPRESSED:
+            del self._compressed[next(iter(self._compressed))]
+
+    def gone_for_good(self, key: str, cursor: Cursor) -> None:
+        """Forgets a file whose inode another one has; what was not read of it is counted, or read compressed."""
+        if not self.inherited(key, cursor) and not cursor.gone:
+            self.count_vanished(cursor.path, cursor.unread_bytes)
+        self.pending[key] = None
 
     def count_vanished(self, path: str, amount: int) -> None:
         """Counts bytes that nobody can read any more."""

@@ -25,12 +25,15 @@ class FileOptions(ParseOptions, frozen=True, forbid_unknown_fields=True, kw_only
     paths: Annotated[
         tuple[Pattern, ...],
         Meta(
-            min_length=1, description="Absolute paths or patterns of the files to read; ** stands for any directories."
+            min_length=1,
+            description="Absolute paths or patterns of the files to read; ** stands for any directories. Compressed "
+            "files (.gz, .bz2, .zst) are read, each once, where a pattern ends in that suffix; what a followed file "
+            "held when it was compressed unread is always read from there.",
         ),
     ]
     exclude: Annotated[
         tuple[str, ...], Meta(description="Patterns of files to leave out: absolute, or names without a slash.")
-    ] = ("*.gz", "*.xz", "*.bz2", "*.zst", "*.zip", "*.journal")
+    ] = ("*.xz", "*.zip", "*.journal")
     start_at: Annotated[
         Literal["end", "beginning"],
         Meta(

@@ -9,32 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import stat
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 from agent.collect.file_follow import Followed
 from agent.collect.file_identity import PREFIX_BYTES, Inode, born_ns_of_key, inode_of, key_at, open_regular
+from agent.collect.file_names import rotated_names
 from agent.collect.file_rotation import holds_the_rest
 from agent.collect.file_tail import Tail
-
-_MARK = re.compile(
-    r"[._-](?=(?:[0-9][\w:.-]*|old)(?<!\.gz)(?<!\.xz)(?<!\.bz2)(?<!\.zst)(?<!\.zip)\Z)",
-)
-
-
-def rotated_names(paths: Iterable[str], names: Container[str]) -> Iterator[tuple[str, str]]:
-    """Each path that looks like a rotated one of ``names``, with that name; compressed ones do not count.
-
-    For ``app.log`` those are ``app.log.1``, ``app.log-20261120``, ``app.log.old``, ``app-20261120.log``.
-    """
-    for path in paths:
-        for mark in _MARK.finditer(path):
-            base, extension = path[: mark.start()], os.path.splitext(path)[1]
-            name = next((name for name in (base, base + extension) if name in names), None)
-            if name is not None and name != path:
-                yield path, name
-                break
 
 
 class Relatives:

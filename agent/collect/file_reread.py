@@ -15,7 +15,10 @@ import os
 from collections.abc import Iterable, Iterator
 
 from agent.batch import Origin
+from agent.collect.file_archive import ARCHIVE, unpacked_at
+from agent.collect.file_cursor import Cursor
 from agent.collect.file_identity import PREFIX_BYTES, Fingerprint, inode_of_key, open_regular
+from agent.collect.file_packed import Packed
 from agent.collect.file_rotation import Names, SpoolGuard, copies
 from agent.collect.file_tail import Piece, Tail
 from agent.wire.encoding import UTF8, Encoding
@@ -42,12 +45,33 @@ def read_again(
     except ValueError:
         return None
     guard.refresh()
+    if file_key.startswith(ARCHIVE):
+        return _unpacked_again(file_key, origin, prefix, directories, guard, encoding)
     for fd in _candidates(file_key, origin.end, prefix, tuple(directories), guard):
         with contextlib.suppress(OSError):
             data = os.pread(fd, origin.end - origin.start, origin.start)
             head = os.pread(fd, PREFIX_BYTES, 0)
             if len(data) == origin.end - origin.start and prefix.holds(head):
                 return encoding.of(head).text(data, at_start=not origin.start).block
+    return _unpacked_again(file_key, origin, prefix, directories, guard, encoding)
+
+
+def _unpacked_again(
+    file_key: str,
+    origin: Origin,
+    prefix: Fingerprint,
+    directories: Iterable[str],
+    guard: SpoolGuard,
+    encoding: Encoding,
+) -> bytes | None:
+    """The lines at ``origin`` from the compressed file of that key, or one that begins as the file did."""
+    inode = inode_of_key(file_key.removeprefix(ARCHIVE)) if file_key.startswith(ARCHIVE) else None
+    for directory in directories:
+        for path, found in Packed(guard).like(directory, Cursor("", prefix=prefix)):
+            if inode is None or inode == found:
+                data = unpacked_at(found, path, origin.start, origin.end)
+                if data is not None:
+                    return encoding.of(data[0]).text(data[1], at_start=not origin.start).block
     return None
 
 

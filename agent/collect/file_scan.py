@@ -20,6 +20,7 @@ from agent.collect.file_relatives import Relatives
 from agent.collect.file_rotation import Names, lies_at
 from agent.collect.file_tail import Tail
 from agent.wire.encoding import encoding_of
+from agent.wire.unpack import SUFFIXES
 
 _ABSENT = (FileNotFoundError, NotADirectoryError)
 _Present = dict[Inode, tuple[str, os.stat_result]]
@@ -32,7 +33,7 @@ class Scan:
         self._options = options
         self._followed = followed
         self._discovery = Discovery(options.paths, options.exclude, options.max_directories)
-        self._first_start = first_start
+        self._from_end = first_start and options.start_at == "end"
         self._first = True
         self._unsearched = {key for _, key, _ in followed.absent}
         self._encoding = encoding_of(options.encoding)
@@ -55,6 +56,8 @@ class Scan:
         followed.directories, self._failures = set(found.directories), found.failures
         self._new = {}
         present, known = self._by_inode(found), tuple(followed.tails.values())
+        packed = [inode for inode, (path, _) in present.items() if path.endswith(SUFFIXES)]
+        named = {inode: present.pop(inode) for inode in packed}
         for tail in known:
             if tail.inode in present and self._reused(tail, *present[tail.inode]):
                 followed.vanish(tail, now, for_good=True)
@@ -67,6 +70,7 @@ class Scan:
             self._begin()
         self._search(now)
         self._take_relatives(now)
+        followed.archives.look(named, now, aside=self._first and self._from_end)
         self._put_in_order()
         self._relatives.learn(self._new)
         self._forget(now)
@@ -75,7 +79,8 @@ class Scan:
         followed.faults.left_alone(self._options.max_age_seconds, len(self._old))
         followed.faults.left_out("max_files", self._options.max_files, followed.files_left_out)
         followed.faults.left_out("max_directories", self._options.max_directories, found.directories_left_out)
-        followed.faults.listing(self._failures, (tail.shown for tail in followed.tails.values() if tail.error))
+        faulty = [tail.shown for tail in followed.tails.values() if tail.error]
+        followed.faults.listing(self._failures, (*faulty, *followed.archives.faulty()))
         self._first = False
 
     def _by_inode(self, found: Found) -> _Present:
@@ -148,7 +153,8 @@ class Scan:
         lacking = len(followed.tails) + wanted - self._options.max_files
         for tail in tuple(followed.tails.values()) if lacking > 0 else ():
             if lacking > 0 and tail.rotated and tail.fd < 0 and not tail.unread_bytes:
-                followed.vanish(tail, now, for_good=False)
+                followed.let_be(tail, now)
+                followed.keep(tail.inode, tail.key, tail.cursor(), now)
                 lacking -= 1
 
     def _take_in(self, inode: Inode, path: str, status: os.stat_result, now: Time, aged: int | None) -> None:
@@ -159,16 +165,19 @@ class Scan:
         except OSError:  # replaced since it was found
             followed.rescan = True
             return
-        cursor, forgotten = followed.absent.resume(inode, key)
+        cursor, forgotten = followed.absent.resume(key)
         if forgotten is not None:
             followed.pending[forgotten] = None
         if cursor is not None:
             followed.follow(Tail.resumed(inode, key, path, cursor), status, now)
             return
+        former = followed.absent.replaced(inode)
+        if former is not None:
+            followed.gone_for_good(*former)
         tail = Tail(inode, key, path, path, fresh=not self._first and aged is None)
         self._new[tail] = None
         followed.follow(tail, status, now)
-        if self._first and self._first_start and self._options.start_at == "end":
+        if self._first and self._from_end:
             self._start_at_end(tail, status.st_size)
         elif aged is not None and aged <= status.st_size:
             self._start_at_end(tail, aged)
@@ -202,7 +211,9 @@ class Scan:
         followed = self._followed
         where = followed.names.search(inode, (os.path.dirname(cursor.path), *sorted(followed.directories)))
         if where is None or key_at(where, inode) != key:
-            if not cursor.gone:
+            if followed.inherited(key, cursor):
+                followed.absent.take(key)
+            elif not cursor.gone:
                 followed.count_vanished(cursor.path, cursor.unread_bytes)
                 followed.keep(inode, key, cursor, now)
         elif not followed.guard.refuses(followed.names.real(where), inode):
@@ -239,7 +250,8 @@ class Scan:
             tails.sort(key=lambda tail: (tail.where == tail.path, born_ns_of_key(tail.key)))
             for index, tail in enumerate(tails):
                 if tail in self._new or self._first:
-                    tail.after = tuple(former for former in tails[:index] if former.unread_bytes)
+                    formers = (former for former in tails[:index] if former.unread_bytes)
+                    tail.after = (*self._followed.archives.of(tail.path), *formers)
 
     def _forget(self, now: Time) -> None:
         oldest = now.wall_ns // NANOSECONDS - int(self._options.forget_after_seconds)

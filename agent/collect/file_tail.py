@@ -144,7 +144,7 @@ class Tail:
         is in another Unicode than ``encoding``."""
         if self.size < self.offset:
             raise Rewritten
-        head = os.pread(self.fd, PREFIX_BYTES, 0)
+        head = self.bytes_at(PREFIX_BYTES, 0)
         if not self.prefix.holds(head):
             raise Rewritten
         written = head.rstrip(b"\0")  # what was made room for is written yet
@@ -168,7 +168,7 @@ class Tail:
         if not length:
             return None
         back = self.before.length
-        data = os.pread(self.fd, back + length, self.offset - back)
+        data = self.bytes_at(back + length, self.offset - back)
         if not self.before.holds(data):
             raise Rewritten
         self.held = False
@@ -186,7 +186,7 @@ class Tail:
         """What was held and the unfinished last line, or None where there is neither. Raises OSError."""
         if self.skipping:
             return None
-        data = os.pread(self.fd, max_line_bytes, self.offset)
+        data = self.bytes_at(max_line_bytes, self.offset)
         if not data or (self.encoding.find(data) >= 0 and not self.held):
             return None
         if self.held and len(data) == max_line_bytes:
@@ -205,10 +205,10 @@ class Tail:
 
     def start_at_line(self, size: int, encoding: Encoding) -> None:
         """From the last line on that was unfinished when the file had ``size`` bytes. Raises OSError."""
-        head = os.pread(self.fd, PREFIX_BYTES, 0)
+        head = self.bytes_at(PREFIX_BYTES, 0)
         self.prefix, encoding = Fingerprint.of(head.rstrip(b"\0")), encoding.of(head)
         start = max(0, size - LAST_LINE_BYTES)
-        data = os.pread(self.fd, size - start, start - start % encoding.unit)
+        data = self.bytes_at(size - start, start - start % encoding.unit)
         newline = encoding.rfind(data, 0, len(data))
         self._move(start + newline + encoding.unit if newline >= 0 else size)
 
@@ -218,7 +218,7 @@ class Tail:
             self.scanned = 0
         if not self.scanned:  # a buffer of the whole block costs more than the read of a small file
             return min(block_bytes, self.unread_bytes + _GROWN_BYTES)
-        more = os.pread(self.fd, block_bytes, self.offset + self.scanned)
+        more = self.bytes_at(block_bytes, self.offset + self.scanned)
         reach = self.scanned + len(more)
         if self.encoding.find(more) >= 0 or reach > max_line_bytes:
             return reach
@@ -278,13 +278,13 @@ class Tail:
         if not at_rest and self._waits_in_hole():
             return None
         start = self.offset
-        end = past_hole(self.fd, start, SKIP_BYTES)
+        end = self.past_hole(start)
         self._move(end - (end - start) % self.encoding.unit)
         return Piece(b"", 0, start, self.offset, nul_bytes=self.offset - start)
 
     def _waits_in_hole(self) -> bool:
         """Whether the file ends in NUL bytes: whoever made room there may yet write in it."""
-        end = os.pread(self.fd, HOLE_BYTES, max(self.offset, self.size - HOLE_BYTES))
+        end = self.bytes_at(HOLE_BYTES, max(self.offset, self.size - HOLE_BYTES))
         if is_hole(end, 0):
             self.scanned, self.hollow = self.unread_bytes, True
         return self.hollow
@@ -293,7 +293,7 @@ class Tail:
         """Moves towards the end of the line; returns the bytes passed over, the newline not among them."""
         skipped, at, unit = 0, self.offset, self.encoding.unit
         while skipped < SKIP_BYTES:
-            data = os.pread(self.fd, _SKIP_CHUNK_BYTES, at)
+            data = self.bytes_at(_SKIP_CHUNK_BYTES, at)
             newline = self.encoding.find(data)
             at += len(data) if newline < 0 else newline + unit
             skipped += len(data) if newline < 0 else newline
@@ -303,7 +303,15 @@ class Tail:
         self._move(at)
         return skipped
 
+    def bytes_at(self, length: int, offset: int) -> bytes:
+        """Up to ``length`` bytes of what the file holds from ``offset`` on. Raises OSError."""
+        return os.pread(self.fd, length, offset)
+
+    def past_hole(self, start: int) -> int:
+        """As the function of that name, for what the file holds."""
+        return past_hole(self.fd, start, SKIP_BYTES)
+
     def _move(self, offset: int) -> None:
         back = min(offset, BEFORE_BYTES)
         self.offset, self.scanned, self.held = offset, 0, False
-        self.before = Fingerprint.of(os.pread(self.fd, back, offset - back)) if back else NOTHING
+        self.before = Fingerprint.of(self.bytes_at(back, offset - back)) if back else NOTHING

@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from agent.clock import Time
+from agent.collect.file_archive import Archive
 from agent.collect.file_faults import Faults
 from agent.collect.file_follow import Followed
 from agent.collect.file_identity import Replaced, key_of_open
@@ -81,9 +82,13 @@ class Turns:
 
     def _holds(self, tail: Tail) -> bool:
         """Whether a record of the file is to be read that waits for more lines, within its time."""
-        return tail.held and not tail.error and self._followed.tails.get(tail.inode) is tail
+        held = tail.held and not tail.error and self._followed.tails.get(tail.inode) is tail
+        return held or self._followed.archives.waits(tail)
 
     def _turn(self, tail: Tail, now: Time) -> Piece | None:
+        if isinstance(tail, Archive):
+            tail.stream = tail.stream or (self._parser.stream() if self._parser is not None else None)
+            return self._followed.archives.turn(tail, now)
         before = tail.offset, tail.scanned
         try:
             piece = self._read(tail, now)

@@ -13,6 +13,9 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, Final, Protocol
 
+MAGIC_BYTES: Final = 4
+"""So many of the first bytes say how a file is packed."""
+
 LARGEST_WINDOW_LOG: Final = 25
 """32 MiB: what zstd -20 needs to unpack. What was packed with a larger window is refused."""
 

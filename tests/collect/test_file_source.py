@@ -141,6 +141,7 @@ def test_status_says_how_far_behind_it_is(reader: Reader) -> None:
         "files_open": 1,
         "files_left_out": 0,
         "files_left_alone": 0,
+        "archives_waiting": 0,
         "files_unreadable": [],
         "behind_bytes": 4,
         "directories": 1,
