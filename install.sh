@@ -41,7 +41,7 @@ WHEEL='' VERSION='' OFFLINE='' PYTHON='' OPEN=()
 METRICS_URL=${TELEMETRY_AGENT_METRICS_URL:-} METRICS_USER=${TELEMETRY_AGENT_METRICS_USER:-}
 LOGS_URL=${TELEMETRY_AGENT_LOGS_URL:-} LOGS_USER=${TELEMETRY_AGENT_LOGS_USER:-}
 TOKEN_FILE=${TELEMETRY_AGENT_TOKEN_FILE:-}
-WORK='' STEP=0
+WORK='' STEP=0 SAID=no
 
 # ---------------------------------------------------------------- what is said and logged
 
@@ -50,8 +50,8 @@ say() { log "$*"; [ "$QUIET" = yes ] || printf '%s\n' "$*"; }
 step() { STEP=$((STEP + 1)); say "[$STEP] $*"; }
 note() { say "    $*"; }
 warn() { log "$*"; printf '%s\n' "$*" >&2; }
-fail() { warn "install.sh: $1"; shift; for line in "$@"; do warn "  $line"; done; exit 1; }
-usage() { printf 'install.sh: %s\n' "$*" >&2; printf '  ./install.sh --help says more\n' >&2; exit 2; }
+fail() { SAID=yes; warn "install.sh: $1"; shift; for line in "$@"; do warn "  $line"; done; exit 1; }
+usage() { SAID=yes; printf 'install.sh: %s\n' "$*" >&2; printf '  ./install.sh --help says more\n' >&2; exit 2; }
 
 # Runs a command, its output in the log; with --dry-run only says so. What it said last is shown where it fails.
 run() {
@@ -88,6 +88,7 @@ tidy() {
   trap - EXIT INT TERM HUP
   [ -z "$WORK" ] || rm -rf "$WORK" "$WORK.credentials"
   [ "$status" -lt 128 ] || warn "install.sh: interrupted; run it again, it goes on from where it was"
+  [ "$status" != 1 ] || [ "$SAID" = yes ] || warn "install.sh: step $STEP failed; the last words are above, all of them in $LOG"
   exit "$status"
 }
 
@@ -335,9 +336,12 @@ build_version() {
       "Without a network: pip download telemetry-agent (or its wheel) on another machine, and --offline DIR."
   [ "${PIP[0]}" != -m ] || pip uninstall -q -y pip setuptools >/dev/null || :
   note "compiling, so that no start has to"
-  # The service runs with PYTHONOPTIMIZE=2; the standard library's files are compiled beside ours, not into /usr.
-  run env PYTHONPYCACHEPREFIX="$DIR/pycache" "$DIR/bin/python" -OO -m compileall -qq -x '/(test|tests|idlelib|lib2to3|tkinter|turtledemo|ensurepip|dist-packages)/' \
-    "$("$DIR/bin/python" -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')" "$DIR/lib" || :
+  # For PYTHONOPTIMIZE=2, as the service runs. Of the standard library what it imports, beside ours and not in /usr.
+  run env PYTHONPYCACHEPREFIX="$DIR/pycache" "$DIR/bin/python" -OO -m compileall -qq "$DIR/lib" || :
+  run env PYTHONPYCACHEPREFIX="$DIR/pycache" "$DIR/bin/python" -OO -c 'import agent, importlib, pkgutil
+for module in pkgutil.walk_packages(agent.__path__, "agent."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)' || fail "$NAME does not load with $PYTHON; nothing was started or stopped"
   mkdir -p "$DIR/packaging"
   cp -R "$HERE/packaging/systemd" "$HERE/packaging/sysusers.d" "$HERE/packaging/tmpfiles.d" "$DIR/packaging/"
   run "$DIR/bin/telemetry-agent" --version
@@ -348,10 +352,8 @@ build_version() {
 # ---------------------------------------------------------------- user, configuration, secret
 
 user_and_directories() {
-  place "$DIR/packaging/sysusers.d/telemetry-agent.conf" /etc/sysusers.d/telemetry-agent.conf 0644
-  place "$DIR/packaging/tmpfiles.d/telemetry-agent.conf" /etc/tmpfiles.d/telemetry-agent.conf 0644
-  run systemd-sysusers /etc/sysusers.d/telemetry-agent.conf
-  run systemd-tmpfiles --create /etc/tmpfiles.d/telemetry-agent.conf
+  run systemd-sysusers "$DIR/packaging/sysusers.d/telemetry-agent.conf"
+  run systemd-tmpfiles --create "$DIR/packaging/tmpfiles.d/telemetry-agent.conf"
 }
 
 quoted() { local text=${1//\\/\\\\}; printf '"%s"' "${text//\"/\\\"}"; }
@@ -500,6 +502,7 @@ prove() {
   "$DIR/bin/python" - "$COMMAND" "$1" <<'PY' | tee -a "$LOG" >"$WORK/proof" && status=0 || status=$?
 import json, subprocess, sys, time, urllib.request
 
+PATIENCE_SECONDS = 20  # longer than a cycle of the host's metrics
 command, before = sys.argv[1], json.loads(sys.argv[2] or "{}")
 
 
@@ -519,9 +522,9 @@ while True:
     missing = [lane for lane in current if arrived(lane["name"], lanes) <= 0]
     passed = time.monotonic() - began
     quiet = all(not lane["waiting_records"] and not lane["last_error"] for lane in missing)
-    if status and (not missing or (quiet and len(missing) < len(current) and passed > 8) or passed > 40):
+    if status and (not missing or (quiet and len(missing) < len(current) and passed > 8) or passed > PATIENCE_SECONDS):
         break
-    if not status and passed > 40:
+    if not status and passed > PATIENCE_SECONDS:
         print("    it does not answer on its control socket")
         sys.exit(1)
     time.sleep(0.25)
@@ -593,6 +596,7 @@ install_or_upgrade() {
   if ! prove "$after"; then
     warn "It runs, and is started at every boot; what it has waits on the disk, and nothing is lost." \
       "When that is put right in $CONFIG: sudo systemctl reload telemetry-agent"
+    SAID=yes
     exit 1
   fi
   [ "$DRY" = no ] || { say "Nothing was changed."; return; }
@@ -635,7 +639,7 @@ uninstall() {
   local wanted
   for wanted in "$UNITS"/*.wants/telemetry-agent*; do remove "$wanted"; done
   remove "$UNITS"/telemetry-agent.service "$UNITS"/telemetry-agent@.service "$UNITS"/telemetry-agent.socket "$UNITS"/telemetry-agent-syslog-{udp,tcp}.socket
-  remove "$COMMAND" "$PREFIX" /etc/sysusers.d/telemetry-agent.conf /etc/tmpfiles.d/telemetry-agent.conf
+  remove "$COMMAND" "$PREFIX"
   if [ "$PURGE" = yes ]; then
     remove "$DROP_INS" "$UNITS"/telemetry-agent@.service.d "$UNITS"/telemetry-agent*.socket.d "$CONFIG_DIR" /etc/default/telemetry-agent*
     remove "$STATE" "$STATE"-* /var/log/telemetry-agent /var/log/telemetry-agent-[!i]* /run/telemetry-agent /run/telemetry-agent-[!i]*

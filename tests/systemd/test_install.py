@@ -1,0 +1,353 @@
+"""install.sh on a machine of its own with a real systemd: installed, reloaded, killed, upgraded, rolled back, removed.
+
+As root on Debian, with mmdebstrap; elsewhere these tests skip and say what is missing. What is installed is this
+working tree, from wheels that the first run downloads; the machine itself has no network.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import time
+import urllib.parse
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.systemd import rootfs
+from tests.systemd.conftest import MACHINES
+from tests.systemd.machine import Machine
+from tests.systemd.packaged import COMMAND, CONFIG, UNIT, Installed, checkout, python_of, wheels
+
+pytestmark = [pytest.mark.slow, pytest.mark.root]
+
+PROMETHEUS = shutil.which("prometheus")
+needs_prometheus = pytest.mark.skipif(PROMETHEUS is None, reason="prometheus is not installed: apt install prometheus")
+INSTALLED_WITHIN_SECONDS = 60
+READY_WITHIN_SECONDS = 2
+STOPPED_WITHIN_SECONDS = 2
+ROLLED_BACK_WITHIN_SECONDS = 10
+SECRETS = ("first-of-two-tokens", "second-of-two-tokens")
+WRITER = str(Path(__file__).parent / "writer.py")
+LOG = "/var/log/app/app.log"
+ARRIVED = "/var/lib/telemetry-agent/arrived.jsonl"
+COUNTING = f"""
+[collect.file]
+paths = ["{LOG}"]
+start_at = "beginning"
+[export.file]
+path = "{ARRIVED}"
+from = ["file"]
+"""
+RECEIVER = """
+import http.server, pathlib
+class Receiver(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        right = self.headers["Authorization"] == "Bearer " + pathlib.Path("/root/right").read_text()
+        with open("/root/asked", "a") as asked:
+            asked.write(f"{self.headers['Authorization']} {right}\\n")
+        self.send_response(204 if right else 401)
+        self.end_headers()
+    log_message = print
+http.server.ThreadingHTTPServer(("127.0.0.1", 9091), Receiver).serve_forever()
+"""
+BY_ITSELF = ("/var/log/", "/var/lib/systemd/", "/var/cache/", "/run/", "/tmp/", "/var/tmp/", "/dev/", "/proc/", "/sys/")
+"""Where a machine writes without being told to."""
+EVERYTHING = "find / -xdev \\( -path /proc -o -path /sys -o -path /run -o -path /tmp -o -path /dev \\) -prune -o -print"
+
+Booted = Callable[[], Machine]
+
+
+@pytest.fixture(scope="session")
+def sources(root_file_system: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    """This checkout, a later one, and the wheels of what they need."""
+    python = python_of(root_file_system)
+    if not python:
+        pytest.skip(f"{rootfs.own_release()} has no Python that is new enough; see test_install_refusals.py")
+    try:
+        offline = wheels(rootfs.CACHE.parent, python)
+    except RuntimeError as error:
+        if "CI" in os.environ:
+            raise
+        pytest.skip(f"the wheels cannot be downloaded: {error}")
+    folder = tmp_path_factory.mktemp("checkouts")
+    return checkout(folder / "now"), checkout(folder / "later", "99.0.0"), offline
+
+
+@contextmanager
+def booted(root: str, name: str, binds: list[Path]) -> Iterator[Machine]:
+    folder = MACHINES / f"{os.getpid()}.{name}"
+    folder.mkdir(parents=True)
+    with Machine(Path(root), folder, binds) as machine:
+        yield machine
+
+
+@pytest.fixture
+def binds(sources: tuple[Path, Path, Path]) -> list[Path]:
+    """What a machine sees of this one."""
+    programs = [Path(PROMETHEUS)] if PROMETHEUS else []
+    return [*sources, Path(__file__).parent, *programs]
+
+
+@pytest.fixture
+def clean(root_file_system: Path, sources: tuple[Path, Path, Path], binds: list[Path]) -> Iterator[Installed]:
+    """A machine on which nothing is installed yet."""
+    with booted(str(root_file_system), f"clean{time.monotonic_ns()}", binds) as machine:
+        yield Installed(machine, sources[0], sources[2])
+
+
+@pytest.fixture(scope="session")
+def disk(
+    root_file_system: Path, sources: tuple[Path, Path, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """The disk of a machine on which it was installed, as a lower layer for others: installed once, used by many."""
+    with booted(str(root_file_system), "installed", [*sources]) as machine:
+        before = machine.run("sh", "-c", EVERYTHING) + machine.read("/etc/passwd") + machine.read("/etc/group")
+        Installed(machine, sources[0], sources[2]).install("--local")
+        machine.write("/root/before", before)
+        machine.power_off()
+        yield f"{machine.disk}:{root_file_system}"
+
+
+@pytest.fixture
+def installed(disk: str, sources: tuple[Path, Path, Path], binds: list[Path]) -> Iterator[Installed]:
+    """A machine on which it was installed with ``--local``, a moment after its next boot."""
+    with booted(disk, f"used{time.monotonic_ns()}", binds) as machine:
+        agent = Installed(machine, sources[0], sources[2])
+        agent.until(lambda: agent.show("ActiveState") == "active", "it to come back at boot")
+        yield agent
+
+
+def configure(agent: Installed, tables: str) -> None:
+    """Adds to the configuration and restarts."""
+    agent.machine.write("/etc/telemetry-agent/config.d/test.toml", tables)
+    agent.machine.run("systemctl", "restart", UNIT)
+
+
+@contextmanager
+def load(agent: Installed) -> Iterator[None]:
+    """Something else writes a log file meanwhile, and counts; at the end every line of it has arrived."""
+    agent.machine.sh(
+        f"mkdir -p {Path(LOG).parent}; systemd-run -q --unit=writer -p KillMode=mixed python3 {WRITER} {LOG}"
+    )
+    agent.until(lambda: len(arrived(agent)) > 100, "the first lines to arrive")
+    yield
+    agent.machine.run("systemctl", "stop", "writer")
+    written = int(agent.machine.read(f"{LOG}.written"))
+    agent.until(lambda: len(arrived(agent)) == written, f"all {written:,} lines to arrive")
+
+
+def arrived(agent: Installed) -> Counter[str]:
+    """How often each line has arrived."""
+    return Counter(json.loads(line)["line"] for line in agent.machine.read(ARRIVED).splitlines())
+
+
+def law_holds(agent: Installed) -> bool:
+    return "exit 0" in agent.machine.run("/bin/sh", "-c", f"{COMMAND} ledger --check; echo exit $?")
+
+
+def prometheus(agent: Installed) -> str:
+    """Starts a Prometheus that takes what is pushed; its URL."""
+    agent.machine.write("/root/prometheus.yml", "global: {}\n")
+    agent.machine.run(
+        *("systemd-run", "-q", "--unit=prometheus", str(PROMETHEUS), "--config.file=/root/prometheus.yml"),
+        *("--storage.tsdb.path=/root/prometheus", "--web.listen-address=127.0.0.1:9090"),
+        "--web.enable-remote-write-receiver",
+    )
+    return "http://127.0.0.1:9090"
+
+
+def samples(agent: Installed, url: str, query: str) -> list[dict[str, object]]:
+    answer = json.loads(agent.get(f"{url}/api/v1/query?query={urllib.parse.quote(query)}"))
+    found: list[dict[str, object]] = answer["data"]["result"]
+    return found
+
+
+@needs_prometheus
+def test_a_clean_machine_ships_within_a_minute_and_a_second_run_changes_nothing(clean: Installed) -> None:
+    url = prometheus(clean)
+    began = time.monotonic()
+    said = clean.install(f"--metrics-url={url}/api/v1/write")
+    took_seconds = time.monotonic() - began
+    assert took_seconds < INSTALLED_WITHIN_SECONDS
+    assert "records delivered" in said
+    assert "Done. It runs as telemetry-agent.service" in said
+    clean.until(lambda: samples(clean, url, "node_load1"), "the machine's metrics at the Prometheus")
+    microseconds = [int(clean.show(f"{name}TimestampMonotonic")) for name in ("InactiveExit", "ActiveEnter")]
+    assert (microseconds[1] - microseconds[0]) / 1e6 < READY_WITHIN_SECONDS
+    before = clean.pid(), clean.machine.run("sh", "-c", EVERYTHING)
+    assert "nothing has changed" in clean.install("--yes")
+    assert (clean.pid(), clean.machine.run("sh", "-c", EVERYTHING)) == before
+
+
+def test_what_runs_is_a_user_without_capabilities_and_hardened(installed: Installed) -> None:
+    facts = dict(
+        line.split(":\t", 1) for line in installed.machine.read(f"/proc/{installed.pid()}/status").splitlines()
+    )
+    assert facts["Uid"].split()[0] != "0"
+    assert {facts[name] for name in ("CapEff", "CapPrm", "CapBnd", "CapAmb")} == {"0" * 16}
+    assert (facts["NoNewPrivs"], facts["Seccomp"]) == ("1", "2")
+    said = installed.machine.run("systemd-analyze", "security", "--no-pager", UNIT)
+    assert float(re.findall(r"exposure level .*: (\d+\.\d+)", said)[0]) <= 1.2, said
+    assert installed.machine.read(f"/proc/{installed.pid()}/environ").count("PYTHONOPTIMIZE=2") == 1
+
+
+def test_a_good_reload_is_taken_and_a_bad_one_refused_while_the_old_configuration_goes_on(installed: Installed) -> None:
+    pid, more = installed.pid(), "/etc/telemetry-agent/config.d/test.toml"
+    installed.machine.write(more, '[agent]\nlog_level = "debug"\n')
+    installed.machine.run("systemctl", "reload", UNIT)
+    installed.until(lambda: "log level debug" in installed.said(), "the reload to be told")
+    installed.machine.write(more, '[agent]\nlog_levle = "debug"\n')
+    status = installed.machine.run("/bin/sh", "-c", f"systemctl reload {UNIT} 2>/dev/null; echo $?")
+    assert int(status) != 0
+    assert "did you mean 'log_level'?" in installed.said()
+    assert installed.show("ActiveState") == "active"
+    assert installed.pid() == pid
+    assert "node_load1 " in installed.metrics()
+
+
+def test_a_killed_agent_is_started_again_and_nothing_is_lost(installed: Installed) -> None:
+    configure(installed, COUNTING)
+    with load(installed):
+        for _ in range(2):
+            pid = installed.pid()
+            installed.machine.run("kill", "-KILL", str(pid))
+            installed.until(
+                lambda pid=pid: installed.pid() not in (0, pid) and installed.show("ActiveState") == "active",  # type: ignore[misc]
+                "it to be started again",
+            )
+    assert law_holds(installed)
+
+
+def test_an_upgrade_and_a_rollback_under_load_lose_and_repeat_nothing(
+    installed: Installed, sources: tuple[Path, Path, Path]
+) -> None:
+    configure(installed, COUNTING)
+    with load(installed):
+        installed.install("--upgrade", source=sources[1])
+        assert installed.status()["version"] == "99.0.0"
+        began = time.monotonic()
+        installed.machine.run(str(sources[1] / "install.sh"), "--rollback")
+        assert time.monotonic() - began < ROLLED_BACK_WITHIN_SECONDS
+        assert installed.status()["version"] != "99.0.0"
+    assert set(arrived(installed).values()) == {1}
+    assert law_holds(installed)
+    versions = installed.machine.run("ls", "/opt/telemetry-agent").split()
+    assert len(versions) == 4, "two versions, current and previous"
+
+
+def test_a_version_that_does_not_start_gives_way_to_the_one_before(
+    installed: Installed, sources: tuple[Path, Path, Path]
+) -> None:
+    before = installed.status()["version"]
+    broken = "def run(arguments: object) -> int:\n    return 3\n"
+    installed.machine.run("cp", "-R", str(sources[1]), "/root/broken")
+    installed.machine.run("tee", "-a", "/root/broken/agent/cli/run.py", input=broken)
+    said = installed.machine.run("/bin/sh", "-c", f"/root/broken/install.sh --upgrade --offline={sources[2]} 2>&1; :")
+    assert "99.0.0 does not start here" in said
+    assert installed.status()["version"] == before
+    assert installed.show("ActiveState") == "active"
+
+
+def test_a_credential_is_encrypted_reaches_the_agent_and_is_rotated(clean: Installed) -> None:
+    clean.machine.write("/root/receiver.py", RECEIVER)
+    clean.machine.run("systemd-run", "-q", "--unit=receiver", "python3", "/root/receiver.py")
+    for secret in SECRETS:
+        clean.machine.write("/root/right", secret)
+        clean.machine.write("/root/token", secret + "\n")
+        # The address counts where there is no configuration yet.
+        clean.install("--metrics-url=http://127.0.0.1:9091/write", "--token-file=/root/token")
+        assert clean.machine.read("/root/asked").splitlines()[-1] == f"Bearer {secret} True"
+    stored = "/etc/telemetry-agent/credentials/telemetry-agent.token"
+    assert SECRETS[1] not in clean.machine.read(stored)
+    assert clean.machine.run("stat", "-c", "%a %U", stored).strip() == "600 root"
+    assert "LoadCredentialEncrypted" in clean.machine.read(f"/etc/systemd/system/{UNIT}.d/credentials.conf")
+    everywhere = clean.machine.run(
+        "/bin/sh", "-c", f"grep -rlF {SECRETS[1]} /etc /var /opt /run 2>/dev/null; :"
+    ).split()
+    assert [path for path in everywhere if not path.startswith("/run/credentials/")] == []
+
+
+def test_it_comes_back_after_a_reboot_and_after_a_power_cut(installed: Installed) -> None:
+    configure(installed, COUNTING)
+    for way in (installed.machine.reboot, installed.machine.crash):
+        way()
+        installed.until(lambda: installed.show("ActiveState") == "active", "it to come back by itself")
+    assert law_holds(installed)
+
+
+def test_it_stops_at_once(installed: Installed) -> None:
+    began = time.monotonic()
+    installed.machine.run("systemctl", "stop", UNIT)
+    assert time.monotonic() - began < STOPPED_WITHIN_SECONDS
+    assert installed.show("Result") == "success"
+
+
+def test_uninstalling_keeps_configuration_and_data_and_purging_leaves_nothing(installed: Installed) -> None:
+    before = set(installed.machine.read("/root/before").splitlines())
+    installed.install("--uninstall")
+    assert installed.show("LoadState") == "not-found"
+    assert "collect.host" in installed.machine.read(CONFIG)
+    assert installed.machine.run("ls", "/var/lib/telemetry-agent/spool").split()
+    assert (
+        installed.machine.run("sh", "-c", "ls -d /opt/telemetry-agent /usr/local/bin/telemetry-agent 2>/dev/null; :")
+        == ""
+    )
+    installed.install("--uninstall", "--purge", "--yes")
+    left = set(installed.machine.run("sh", "-c", EVERYTHING).splitlines()) - before - {"/root/before", PROMETHEUS}
+    assert {path for path in left if "telemetry" in path} == set()
+    assert {path for path in left if not path.startswith(BY_ITSELF) and not path.endswith("-")} == set()
+    assert set((installed.machine.read("/etc/passwd") + installed.machine.read("/etc/group")).splitlines()) <= before
+    assert installed.machine.run("sh", "-c", "ps -eo args | grep '[t]elemetry-agent run' || :") == ""
+
+
+def test_interrupted_anywhere_it_goes_on_when_it_is_run_again(clean: Installed) -> None:
+    script, log = f"{clean.source}/install.sh --local --offline={clean.offline}", "/var/log/telemetry-agent-install.log"
+    for reached in ("installing it", "compiling", "write /etc/telemetry-agent", "current:"):
+        clean.machine.sh(
+            f"setsid {script} >/root/said 2>&1 & "
+            f"for i in $(seq 1200); do grep -qsF '{reached}' {log} && break; sleep .02; done; "
+            f"kill -KILL -- -$!; sleep .1; mv {log} /root/log",
+            timeout=120,
+        )
+        assert reached in clean.machine.read("/root/log")
+        assert "Done." not in clean.machine.read("/root/said")
+    said = clean.install("--local")
+    assert "Done." in said
+    assert "node_load1 " in clean.metrics()
+    assert len(clean.machine.run("ls", "/opt/telemetry-agent").split()) == 2, "the version and the link to it"
+
+
+def test_a_configuration_with_a_fault_starts_and_stops_nothing(
+    installed: Installed, sources: tuple[Path, Path, Path]
+) -> None:
+    pid = installed.pid()
+    installed.machine.write("/etc/telemetry-agent/config.d/test.toml", "[collect.hots]\n")
+    agent = Installed(installed.machine, sources[1], sources[2])
+    status, said = agent.refused(f"--offline={sources[2]}")
+    assert status == 1
+    assert "did you mean 'host'?" in said
+    assert (agent.pid(), agent.status()["version"] == "99.0.0") == (pid, False)
+
+
+def test_a_dry_run_says_what_it_would_do_and_does_nothing(clean: Installed) -> None:
+    before = clean.machine.run("sh", "-c", EVERYTHING)
+    said = clean.install("--dry-run", "--logs-url=http://127.0.0.1:3100")
+    assert "[export.loki]" in said
+    assert "would run: systemctl restart telemetry-agent.service" in said
+    assert clean.machine.run("sh", "-c", EVERYTHING) == before
+
+
+def test_a_dead_destination_is_told_with_its_reason_and_the_agent_runs(installed: Installed) -> None:
+    installed.machine.run("rm", CONFIG)
+    status, said = installed.refused(f"--offline={installed.offline}", "--logs-url=http://127.0.0.1:3100")
+    assert status == 1
+    assert "loki/logs: nothing delivered" in said
+    assert "nothing is lost" in said
+    assert installed.show("ActiveState") == "active"
