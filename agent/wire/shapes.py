@@ -55,8 +55,8 @@ class Shape(Struct, frozen=True):
     level: str = "level"
     severities: Severities = severities_of
     quick: bytes = b""
-    """Finds time and level, as groups in that order, in most records of this shape. It may pass the end of a record
-    where one is odd: that is seen, and the slice is read by ``head`` again."""
+    """Finds time and level, as groups in that order, in most records of this shape and in no other. It may pass the end
+    of a record, or take something else for a time: that is seen, and the slice is read by ``head`` again."""
 
     sure: bool = True
     """Whether no other format has such records."""
@@ -73,7 +73,7 @@ class Shape(Struct, frozen=True):
 
 @lru_cache(256)
 def _pattern(expression: bytes) -> re.Pattern[bytes]:
-    return re.compile(expression.replace(SEP, b""), re.DOTALL)
+    return re.compile(expression.replace(b"[^SEP]", b".").replace(SEP, b""), re.DOTALL)
 
 
 Finish = Callable[[dict[str, Any]], Mapping[str, Any]]
@@ -94,7 +94,7 @@ class Shaped(Struct, frozen=True):
     def columns(self, batch: Logs, moment: Moment) -> Columns:
         """Times and severities as ``Format`` has them."""
         data, separator = single(batch.block, batch.separator)
-        reader = _Reader(self.heads or self.shapes, separator, moment)
+        reader = _Reader(self.heads or self.shapes, separator, moment, data)
         times, severities, unparsed = array("q"), bytearray(), 0
         for start, end in slices(data, separator):
             piece = reader.read(data, start, end)
@@ -157,11 +157,18 @@ def slices(data: bytes, separator: bytes) -> Iterator[tuple[int, int]]:
 class _Reader:
     """Reads the slices of one block."""
 
-    def __init__(self, shapes: tuple[Shape, ...], separator: bytes, moment: Moment) -> None:
+    def __init__(self, shapes: tuple[Shape, ...], separator: bytes, moment: Moment, data: bytes) -> None:
         self.shapes = shapes
         self.separator = separator
         self.moment = moment
-        self.last = 0
+        self.last = self._shape_of_first(data)
+
+    def _shape_of_first(self, data: bytes) -> int:
+        for index, shape in enumerate(self.shapes):
+            found = _columns_of((shape,), self.separator, quick=True).match(data)
+            if found is not None and any(found.groups()):
+                return index
+        return 0
 
     def read(self, data: bytes, start: int, end: int) -> tuple[array[int], bytes, int]:
         """Times, severities and how many records were of no shape."""
@@ -170,7 +177,9 @@ class _Reader:
         rows = _columns_of((shape,), self.separator, quick=True).findall(data, start, end)
         if len(rows) == count and NOTHING not in rows:
             time, level = zip(*rows, strict=True)
-            return shape.times_of(time, self.moment), shape.severities(level), 0
+            times = shape.times_of(time, self.moment)
+            if not shape.quick or 0 not in times:
+                return times, shape.severities(level), 0
         return self._read_odd(data, start, end)
 
     def _read_odd(self, data: bytes, start: int, end: int) -> tuple[array[int], bytes, int]:

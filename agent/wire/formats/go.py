@@ -43,7 +43,7 @@ _JOINING: Final = beginning_with(
     rb"|panic: |fatal error: |runtime: |\[?(?:" + _NAMES + rb")[\]: \[\t]|\{\")"
 )
 
-_OFFSET: Final = re.compile(rb"([A-Za-z]+)([+-]\d{1,3})")
+_OFFSET: Final = re.compile(rb"([A-Za-z]++)([+-]\d{1,3})")
 
 
 class _Severities(dict[bytes, int]):

@@ -10,6 +10,7 @@ Such times are local and name no zone. A record goes on until a line begins like
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -31,8 +32,8 @@ _SHAPES: Final = (
     *levelled(rb"\[?" + ISO, _NAMES, sure=False, severities=_SEVERITIES),
 )
 
-_TRACE: Final = re.compile(r"\n(?:\t| +)?(?:from )?[^\s:]{1,256}:\d{1,9}:in [`']")
-_RAISED: Final = re.compile(r"^(?P<text>.*) \((?P<type>(?:[A-Z]\w*+(?:::)?+)++)\)(?:$|\n)", re.DOTALL)
+_TRACE: Final = re.compile(r"\n[ \t]{0,16}+(?:from )?+[^\s:]{1,256}:\d{1,9}:in [`']")
+_RAISED: Final = re.compile(r" \((?P<type>[A-Z][\w:]{0,256}+)\)(?=$|\n)")
 
 
 def _fields(groups: dict[str, Any]) -> Mapping[str, Any]:
@@ -42,10 +43,11 @@ def _fields(groups: dict[str, Any]) -> Mapping[str, Any]:
     if trace is None:
         return groups
     told = cut(groups, trace.start(), trace.start() + 1)
-    raised = _RAISED.match(told["message"])
-    if raised is None:
+    raised = deque(_RAISED.finditer(told["message"]), 1)
+    if not raised:
         return told
-    return {**told, "exception_type": raised["type"], "exception_message": raised["text"]}
+    text = told["message"][: raised[0].start()]
+    return {**told, "exception_type": raised[0]["type"], "exception_message": text}
 
 
 FORMAT: Final = Shaped("ruby", _SHAPES, _JOINING, finish=_fields)
