@@ -9,8 +9,7 @@ writes a time and a level its own way: that is read by the one of ``ALIKE`` that
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC
 from typing import TYPE_CHECKING, Final
 
@@ -48,8 +47,8 @@ class Votes:
 
     def __init__(self) -> None:
         self.lines = 0
-        self.sure: Counter[str] = Counter()
-        self.alike: dict[str, float] = dict.fromkeys(ALIKE, 0.0)
+        self.sure: dict[str, float] = {}
+        self.alike: dict[str, float] = {}
 
     @property
     def enough(self) -> bool:
@@ -59,10 +58,11 @@ class Votes:
         """Lets so many more lines vote."""
         self.lines += len(lines)
         for name in FORMATS:
-            self.sure[name] += sum(map(format_of(name).matches, lines))
+            _count(self.sure, name, sum(map(format_of(name).matches, lines)))
         if lines and self._best(self.sure) == NONE:
             for name in ALIKE:
-                self.alike[name] += _readable(format_of(name), lines) + self.sure[name] / SAMPLE_LINES
+                surely = self.sure.get(name, 0) / SAMPLE_LINES
+                _count(self.alike, name, _readable(format_of(name), lines) + surely)
 
     def with_(self, lines: Sequence[bytes]) -> Votes:
         """As if these lines had voted too."""
@@ -74,14 +74,20 @@ class Votes:
     def winner(self) -> str:
         """The name of the format, or ``none``."""
         best = self._best(self.sure)
-        return best if best != NONE else self._best(self.alike)
+        return best if best != NONE else self._best(self.alike, ALIKE)
 
-    def _best(self, votes: Mapping[str, float]) -> str:
+    def _best(self, votes: Mapping[str, float], ranked: Iterable[str] = FORMATS) -> str:
         if not votes or not self.lines:
             return NONE
-        best = max(votes, key=lambda name: votes[name])
+        best = max((name for name in ranked if name in votes), key=votes.__getitem__)
         majority = MAJORITY if format_of(best).joining is None else MAJORITY_JOINING
         return best if votes[best] >= majority * self.lines else NONE
+
+
+def _count(votes: dict[str, float], name: str, more: float) -> None:
+    """Adds votes; only what has some takes memory, for each of thousands of files."""
+    if more:
+        votes[name] = votes.get(name, 0) + more
 
 
 def _readable(of: Format, lines: Sequence[bytes]) -> float:
