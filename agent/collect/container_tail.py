@@ -13,7 +13,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from agent.wire.containerlines import NEWLINE, STREAMS, Unwrapping, open_from
 
@@ -119,13 +119,13 @@ def _streams(
     """The lines of each stream; none where they cannot be told from what was decoded."""
     block = data[begin:end]
     parts = unwrapping.parts(block)
-    texts: list[Any] = parts.texts
+    texts = parts.with_newlines()
     lengths = [len(line) + 1 for line in block.split(NEWLINE)]
     made = {stream: _Lines(stream_of(stream)) for stream in STREAMS if stream in parts.streams}
     if len(lengths) - 1 == len(texts):
         for text, stream, at in zip(texts, parts.streams, accumulate(lengths, initial=begin), strict=False):
             if stream in made:
-                made[stream].add(text.encode(errors="replace") if isinstance(text, str) else text, at)
+                made[stream].add(text, at)
     for lines in made.values():
         lines.close()
     return [lines for lines in made.values() if lines.begins]

@@ -40,20 +40,22 @@ class Cri:
 
     def parts(self, block: bytes) -> Parts:
         """The lines as columns."""
-        texts: list[bytes] = []
-        streams: list[str] = []
-        times: list[str] = []
+        columns: tuple[list[bytes], ...] = ([], [], [], [])
         unparsed = 0
         for piece in slices(block):
             lines = piece.split(b"\n")
             if not lines[-1]:
                 lines.pop()
-            columns, strange = _columns(lines)
+            found, strange = _columns(lines)
             unparsed += strange
-            texts += _texts(columns)
-            streams += map(_NAMES.__getitem__, columns[1])
-            times += b"\n".join(columns[0]).decode(errors="replace").split("\n")
-        return Parts(texts, streams, times, unparsed)
+            for column, more in zip(columns, found, strict=True):
+                column.extend(more)
+        stamps, streams, tags, texts = columns
+        ended = _FULL.issuperset(tags)
+        if not ended:
+            texts = [text + _ENDS[tag] for text, tag in zip(texts, tags, strict=True)]
+        times = b"\n".join(stamps).decode(errors="replace").split("\n") if stamps else []
+        return Parts(texts, [_NAMES[stream] for stream in streams], times, unparsed, ended)
 
     def part(self, line: bytes) -> tuple[str, bool] | None:
         """Its stream, and whether its text ends there."""
@@ -98,14 +100,6 @@ def _columns(lines: list[bytes]) -> tuple[_Columns, int]:
     ]
     times, streams, tags, texts = zip(*each, strict=True)
     return (times, streams, tags, texts), found.count(None)
-
-
-def _texts(columns: _Columns) -> list[bytes]:
-    """The texts, with a newline where a line ends."""
-    _, _, tags, texts = columns
-    if _FULL.issuperset(tags):
-        return [text + b"\n" for text in texts]
-    return [text + _ENDS[tag] for text, tag in zip(texts, tags, strict=True)]
 
 
 FORMAT: Final = Cri()

@@ -9,13 +9,12 @@ Source: moby daemon/logger/jsonfilelog/jsonlog/jsonlog.go; seen with 20.10.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 from msgspec import Struct
 
-from agent.wire.containerlines import STDOUT, Parts, nanoseconds, slices
+from agent.wire.containerlines import Parts, nanoseconds, slices
 from agent.wire.format import Columns, Joining, Moment
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
 class _Line(Struct, gc=False, frozen=True):
     log: str
-    stream: str
+    stream: Literal["stdout", "stderr"]
     time: str
 
 
@@ -37,7 +36,6 @@ class _Whole(Struct, gc=False, frozen=True):
 
 _LINE = msgspec.json.Decoder(_Line)
 _WHOLE = msgspec.json.Decoder(_Whole)
-_LOG, _STREAM, _TIME = attrgetter("log"), attrgetter("stream"), attrgetter("time")
 _FAULTS = (msgspec.DecodeError, UnicodeDecodeError)
 
 
@@ -59,7 +57,8 @@ class Docker:
                 found = list(_one_by_one(lines[:-1] if not lines[-1] else lines))
                 unparsed += sum(not line.time for line in found)
                 decoded += found
-        return Parts(list(map(_LOG, decoded)), list(map(_STREAM, decoded)), list(map(_TIME, decoded)), unparsed)
+        texts = [line.log for line in decoded]
+        return Parts(texts, [line.stream for line in decoded], [line.time for line in decoded], unparsed)
 
     def part(self, line: bytes) -> tuple[str, bool] | None:
         """Its stream, and whether its text ends there."""
@@ -76,7 +75,7 @@ class Docker:
     def columns(self, batch: Logs, moment: Moment) -> Columns:
         """The time of each line."""
         lines = list(_one_by_one(batch.records()))
-        return Columns(nanoseconds(list(map(_TIME, lines))), None, sum(not line.time for line in lines))
+        return Columns(nanoseconds([line.time for line in lines]), None, sum(not line.time for line in lines))
 
     def fields(self, record: bytes) -> Mapping[str, Any] | None:
         """``message``, ``stream``, ``time``, and what the log driver was told to add."""
@@ -97,7 +96,7 @@ def _one_by_one(lines: list[bytes]) -> Iterator[_Line]:
         try:
             yield _LINE.decode(line)
         except _FAULTS:
-            yield _Line(line.decode(errors="replace") + "\n", STDOUT, "")
+            yield _Line(line.decode(errors="replace") + "\n", "stdout", "")
 
 
 FORMAT: Final = Docker()
