@@ -276,3 +276,8 @@ def test_times_without_a_zone_are_of_the_one_asked_for_or_of_the_machine(tmp_pat
     assert zone_of("UTC", there) == ZoneInfo("UTC")
     nowhere = Host(state_dir=tmp_path, run_dir=tmp_path, root=tmp_path, environ={"TZ": "nowhere"})
     assert zone_of(None, nowhere).utcoffset(None) is not None
+
+
+def test_every_format_is_in_the_documentation() -> None:
+    page = (Path(__file__).parent.parent.parent / "docs" / "parsing.md").read_text()
+    assert [name for name in FORMATS if f"`{name}`" not in page] == []
