@@ -41,12 +41,15 @@ ALL = [(stage, name) for stage, (catalogue, _) in STAGES.items() for name in cat
 SOURCES, PROCESSING, SENDING = list(COLLECTORS), list(PROCESSORS), list(DESTINATIONS)
 POLLED = ("host", "agent")
 """Sources that read the moment, and not a past that they go on in."""
-RESUMING = [name for name in SOURCES if name not in POLLED]
+LISTENING = ("syslog",)
+"""Sources that others send to, and that have no past."""
+RESUMING = [name for name in SOURCES if name not in (*POLLED, *LISTENING)]
 
 ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
     "collect.file": {"paths": ("{tmp}/logs/*.log",), "start_at": "beginning"},
     "collect.container": {"paths": ("{tmp}/containers/*/*-json.log",), "start_at": "beginning"},
     "collect.journal": {"journalctl": "{tmp}/journal/journalctl", "start_at": "beginning"},
+    "collect.syslog": {"unix_path": "{tmp}/syslog.sock", "tcp_listen": "127.0.0.1:0"},
     "export.loki": {"url": "{dead}", "timeout_seconds": 2.0},
     "export.remote_write": {"url": "{dead}", "timeout_seconds": 2.0},
     "export.file": {"path": "{tmp}/absent/out.jsonl"},

@@ -10,5 +10,6 @@ COLLECTORS: Final[dict[str, str]] = {
     "file": "agent.collect.file_options",
     "container": "agent.collect.container_options",
     "journal": "agent.collect.journal_options",
+    "syslog": "agent.collect.syslog_options",
 }
 """Collector types by name: the module whose ``COMPONENT`` fulfils agent.contract.Source."""

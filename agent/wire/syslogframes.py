@@ -13,9 +13,12 @@ Lines that are nothing but lines pass as one block: no work is done for each of 
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 MOST_COUNT: Final = 9_999_999
 """A larger count is none: its digits are a part of a line."""
@@ -29,15 +32,30 @@ _COUNTED_NEXT_OR_NUL: Final = re.compile(rb"[\n\0](?=[1-9][0-9]{0,6} <)")
 
 
 class Piece(Struct, frozen=True):
-    """``count`` messages, each followed by ``separator``, which none of them holds."""
+    """``count`` messages, each followed by ``separator``, which none of them holds.
+
+    ``bodies``, where they are known, are the messages without the ``<`` that each begins with, the last with its line
+    feed: what tells counted messages and lines apart splits a block at the same time.
+    """
 
     block: bytes
     count: int
     separator: bytes = b"\n"
+    bodies: list[bytes] | None = None
 
     def messages(self) -> list[bytes]:
         """The messages, in order."""
         return self.block.split(self.separator)[:-1]
+
+    def divided(self, groups: Sequence[Sequence[int]]) -> list[Piece]:
+        """The messages with these numbers, a piece for each group."""
+        bodies = self.bodies
+        messages: Sequence[bytes] = self.messages() if bodies is None else [*bodies[:-1], bodies[-1][:-1]]
+        first, between, last = (b"", self.separator, self.separator) if bodies is None else (b"<", b"\n<", b"\n")
+        return [
+            Piece(b"%s%s%s" % (first, between.join([messages[i] for i in group]), last), len(group), self.separator)
+            for group in groups
+        ]
 
 
 class Framed(Struct):
@@ -57,14 +75,14 @@ class _Ends:
         self._data = data
         self._last = -1
         self._next = _COUNTED_NEXT
-        self.plain = False
-        """Every line begins as a message does: none is empty, and none is counted."""
+        self.bodies: list[bytes] | None = None
+        """What follows the < of every line, where every line has one: none is empty then, and none is counted."""
 
     def of_lines(self, at: int) -> int:
         """Behind the last whole line from ``at`` on before a counted message; ``at`` where there is no whole line."""
         if self._last < 0:
             self._look(at)
-        if self._last <= at or self.plain:
+        if self._last <= at or self.bodies is not None:
             return max(self._last, at)
         found = self._next.search(self._data, at, self._last + 9)
         return self._last if found is None else found.end()
@@ -76,7 +94,9 @@ class _Ends:
         if nul:
             self._next, self._last = _COUNTED_NEXT_OR_NUL, max(self._last, nul)
         elif data.startswith(b"<", at):
-            self.plain = data.count(b"\n<", at, self._last) + 1 == data.count(b"\n", at, self._last)
+            bodies = data[at + 1 : self._last].split(b"\n<")
+            if len(bodies) == data.count(b"\n", at, self._last):
+                self.bodies = bodies
 
 
 class Framer:
@@ -177,17 +197,17 @@ class Framer:
             framed.cut += 1
             self._skipping_line = True
             return at + self._most
-        block = data[at:end]
+        block, bodies = data[at:end], ends.bodies
         if b"\0" in block:
             block = block.replace(b"\0", b"\n")
         if self._has_longer(block):
-            block = self._shortened(block, framed)
+            block, bodies = self._shortened(block, framed), None
         if b"\r" in block:
-            block = re.sub(rb"\r+\n", b"\n", block)
-        if not ends.plain and (block.startswith(b"\n") or b"\n\n" in block):
+            block, bodies = re.sub(rb"\r+\n", b"\n", block), None
+        if ends.bodies is None and (block.startswith(b"\n") or b"\n\n" in block):
             block = re.sub(rb"\n{2,}", b"\n", block).lstrip(b"\n")
         if block:
-            framed.pieces.append(Piece(block, block.count(b"\n")))
+            framed.pieces.append(Piece(block, len(bodies) if bodies else block.count(b"\n"), bodies=bodies))
         return end
 
     def _has_longer(self, block: bytes) -> bool:
@@ -215,8 +235,20 @@ def in_one(pieces: list[Piece]) -> Piece:
     if len(pieces) == 1:
         return pieces[0]
     if all(piece.separator == b"\n" for piece in pieces):
-        return Piece(b"".join([piece.block for piece in pieces]), sum(piece.count for piece in pieces))
+        block, count = b"".join([piece.block for piece in pieces]), sum(piece.count for piece in pieces)
+        return Piece(block, count, bodies=_all_bodies(pieces))
     return piece_of([message for piece in pieces for message in piece.messages()])
+
+
+def _all_bodies(pieces: list[Piece]) -> list[bytes] | None:
+    together: list[bytes] = []
+    for piece in pieces:
+        if piece.bodies is None:
+            return None
+        together += piece.bodies
+        together[-1] = together[-1][:-1]
+    together[-1] += b"\n"
+    return together
 
 
 def piece_of(messages: list[bytes]) -> Piece:

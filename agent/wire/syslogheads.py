@@ -15,7 +15,6 @@ from __future__ import annotations
 import re
 from array import array
 from collections.abc import Sequence
-from itertools import repeat
 from operator import add
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from agent.wire.format import Moment
 
 MOST_PRIORITY: Final = 191
+NO_PRIORITY: Final = 255
 RFC5424_VERSION: Final = b"1"
 _STAMP_AND_TAG: Final = rb"([^ \n:\[]*(?::(?= )|\[)|[^ \n]* [^ \n:\[]+[:\[]|[^ \n]*)"
 _NO_ZONE: Final = rb"(?!(?:UTC|GMT|[12][0-9]{3}|[+-][0-9]{2}:?[0-9]{2}):? |[A-Z]{3,4}: %)"
@@ -38,41 +38,47 @@ _REST_OR_ALL: Final = rb"[^\n]*\n|[^\n]*\n"
 
 class _Shape(NamedTuple):
     """An expression that finds the columns of every message, and what they are; of one that is otherwise all are
-    empty. ``tags`` are ``names`` as RFC 3164 has them."""
+    empty. ``begins`` are priority and second, ``layout`` is what the latter is; ``tags`` are ``names`` as RFC 3164 has
+    them."""
 
     pattern: re.Pattern[bytes]
     columns: tuple[str, ...]
+    layout: Layout = "iso"
 
 
 _SHAPES: Final = (
     _Shape(
-        re.compile(rb"<([0-9]{1,3})>1 ([0-9].{18})([^ \n]*) ([^ \n]+ [^ \n]+) " + _REST_OR_ALL),
-        ("priorities", "seconds", "fractions", "names"),
+        re.compile(rb"<([0-9]{1,3}>1 [0-9].{18})([^ ]*) ([^ ]+ [^ ]+) .*\n|.*\n"),
+        ("begins", "fractions", "names"),
     ),
     _Shape(
-        re.compile(rb"<([0-9]{1,3})>([A-Z].{14}) " + _NO_ZONE + rb"([^ \n]* [^ \n:\[]+[:\[])" + _REST_OR_ALL),
-        ("priorities", "stamps", "names"),
+        re.compile(rb"<([0-9]{1,3}>[A-Z].{14}) " + _NO_ZONE + rb"([^ ]* [^ :\[]+[:\[]).*\n|.*\n"),
+        ("begins", "names"),
+        "syslog",
     ),
     _Shape(
-        re.compile(rb"<([0-9]{1,3})>([0-9]{4}-.{14})([^ \n]*) ([^ \n]* [^ \n:\[]+[:\[])" + _REST_OR_ALL),
-        ("priorities", "seconds", "fractions", "names"),
+        re.compile(rb"<([0-9]{1,3}>[0-9]{4}-.{14})([^ ]*) ([^ ]* [^ :\[]+[:\[]).*\n|.*\n"),
+        ("begins", "fractions", "names"),
     ),
 )
-"""What most senders send, each by an expression of its own, which takes two thirds of the time."""
+"""What most senders send, each by an expression of its own. It may take two lines for one message: then there are fewer
+messages than lines, and the expression for all does it again. That halves the time."""
 
 _ANY_SHAPE: Final = _Shape(
     re.compile(
-        rb"(?:<([0-9]{1,3})>)?(?:(1 )?([0-9].{18})([^ \n]*)|([A-Z].{14})) "
+        rb"(?:<([0-9]{1,3}>))?(?:(1 )?([0-9].{18})([^ \n]*)|([A-Z].{14})) "
         + _NO_ZONE
         + rb"(?(2)([^ \n]+ [^ \n]+) |"
         + _STAMP_AND_TAG
         + rb")"
         + _REST_OR_ALL
     ),
-    ("priorities", "version", "seconds", "fractions", "stamps", "names", "tags"),
+    ("begins", "version", "seconds", "fractions", "stamps", "names", "tags"),
 )
-_SLICE_BYTES: Final = 128 << 10
-"""About how much is looked at in one call, during which no other thread runs."""
+_SLICE_BYTES: Final = 64 << 10
+"""About how much is looked at in one call, during which no other thread runs; and what it gives is small enough to stay
+near the processor until it has been used."""
+_SEVERITIES: Final = bytes(SYSLOG[each & 7] if each <= MOST_PRIORITY else 0 for each in range(256))
 _ODD_SHARE: Final = 8
 """One message in so many may be of another shape than the first of its block."""
 
@@ -93,55 +99,77 @@ _INTEGERS: Final = msgspec.json.Decoder(list[int])
 
 
 class Heads(Struct, frozen=True):
-    """One value for each message: ``priorities`` as digits, empty where there is none; ``times_ns``, 0 where there is
-    none; ``names`` as they stand there, for ``host_and_app``. ``unparsed`` messages were none."""
+    """One value for each message: ``priorities``, NO_PRIORITY where there is none; ``times_ns``, 0 where there is none;
+    ``names`` as they stand there, for ``host_and_app``. ``unparsed`` messages were none."""
 
-    priorities: Sequence[bytes]
+    priorities: bytes
     times_ns: array[int]
     names: Sequence[bytes]
-    unparsed: int
+    unparsed: int = 0
 
     @property
     def severities(self) -> bytes:
         """OpenTelemetry's numbers, 0 where there is no priority."""
-        table = {each: severity_of(each) for each in set(self.priorities)}
-        return bytes(map(table.__getitem__, self.priorities))
+        return self.priorities.translate(_SEVERITIES)
 
 
 def heads_of(block: bytes, messages: Sequence[bytes] | None, moment: Moment) -> Heads:
-    """What the messages in ``block`` begin with, each of which a line feed ends and none holds."""
-    if not block:
-        return Heads((), array("q"), (), 0)
-    columns = _columns_of(block)
-    names = columns["names"]
-    if "tags" in columns:
-        names = tuple(map(add, names, columns["tags"]))
-    times_ns = _times(columns.get("seconds"), columns.get("fractions", ()), columns.get("stamps"), moment)
-    heads = Heads(columns["priorities"], times_ns, names, 0)
-    if not times_ns.count(0):
-        return heads
-    return _with_the_odd(heads, block.split(b"\n") if messages is None else messages, moment)
+    """What the messages in ``block`` begin with, each of which a line feed ends and none holds.
 
-
-def _columns_of(block: bytes) -> dict[str, tuple[bytes, ...]]:
-    for shape in _SHAPES:
-        found = shape.pattern.match(block)
-        if found is not None and found[1] is not None:
-            columns = _columns(shape, block)
-            names = columns["names"]
-            if names.count(b"") * _ODD_SHARE <= len(names):
-                return columns
-    return _columns(_ANY_SHAPE, block)
-
-
-def _columns(shape: _Shape, block: bytes) -> dict[str, tuple[bytes, ...]]:
-    rows: list[tuple[bytes, ...]] = []
-    at, size = 0, len(block)
-    while at < size:
-        end = block.find(b"\n", at + _SLICE_BYTES) + 1 or size
-        rows += shape.pattern.findall(block, at, end)
+    ``messages`` are the same as they were, where a line feed of their own has been replaced.
+    """
+    names: list[bytes] = []
+    known: dict[bytes, bytes] = {}
+    priorities: list[bytes] = []
+    times_ns = array("q")
+    unparsed = at = 0
+    while at < len(block):
+        end = block.find(b"\n", at + _SLICE_BYTES) + 1 or len(block)
+        heads = _heads(block, at, end, moment)
+        if heads.times_ns.count(0):
+            lines = block[at:end].split(b"\n") if messages is None else messages[len(names) :]
+            heads = _with_the_odd(heads, lines, moment)
+        priorities.append(heads.priorities)
+        names += map(known.setdefault, heads.names, heads.names)  # a few objects, instead of one for each message
+        times_ns += heads.times_ns
+        unparsed += heads.unparsed
         at = end
-    return dict(zip(shape.columns, zip(*rows, strict=True), strict=True))
+    return Heads(b"".join(priorities), times_ns, names, unparsed)
+
+
+def _heads(block: bytes, at: int, end: int, moment: Moment) -> Heads:
+    """The heads of the lines in ``block[at:end]``; those that are not of the usual shape have no time."""
+    for shape in _SHAPES:
+        found = shape.pattern.match(block, at, end)
+        if found is not None and found[1] is not None:
+            columns = _columns(shape, block, at, end)
+            names = columns["names"]
+            if names.count(b"") * _ODD_SHARE <= len(names) == block.count(b"\n", at, end):
+                return _begun(columns["begins"], columns.get("fractions"), names, shape.layout, moment)
+            break
+    columns = _columns(_ANY_SHAPE, block, at, end)
+    begins, names = columns["begins"], tuple(map(add, columns["names"], columns["tags"]))
+    table = {begin: _priority(begin) for begin in set(begins)}
+    times_ns = _times(columns["seconds"], columns["fractions"], columns["stamps"], moment)
+    return Heads(bytes(map(table.__getitem__, begins)), times_ns, names)
+
+
+def _columns(shape: _Shape, block: bytes, at: int, end: int) -> dict[str, tuple[bytes, ...]]:
+    return dict(zip(shape.columns, zip(*shape.pattern.findall(block, at, end), strict=True), strict=True))
+
+
+def _begun(
+    begins: Sequence[bytes], fractions: Sequence[bytes] | None, names: Sequence[bytes], layout: Layout, moment: Moment
+) -> Heads:
+    """The heads of messages of which ``begins`` have the seconds, of which there are few."""
+    distinct = list(set(begins))
+    seconds = [begin.partition(b">")[2].removeprefix(b"1 ") for begin in distinct]
+    table = dict(zip(distinct, map(_priority, distinct), strict=True))
+    priorities = bytes(map(table.__getitem__, begins))
+    if fractions is None:
+        starts = dict(zip(distinct, times_of(seconds, layout, moment), strict=True))
+        return Heads(priorities, array("q", map(starts.__getitem__, begins)), names)
+    return Heads(priorities, _with_fractions(begins, fractions, distinct, seconds, moment), names)
 
 
 class Head(Struct, frozen=True):
@@ -180,37 +208,74 @@ def host_and_app(names: bytes) -> tuple[bytes, bytes]:
     return b"" if first == b"-" else first, b"" if second == b"-" else second
 
 
-def severity_of(priority: bytes) -> int:
-    """OpenTelemetry's number of a priority, 0 where it is none."""
-    return SYSLOG[int(priority) & 7] if priority and int(priority) <= MOST_PRIORITY else 0
+def _priority(begin: bytes) -> int:
+    """The priority that a message begins with, without its ``<``; NO_PRIORITY for none."""
+    digits = begin.partition(b">")[0]
+    return int(digits) if digits and int(digits) <= MOST_PRIORITY else NO_PRIORITY
 
 
 def _with_the_odd(heads: Heads, messages: Sequence[bytes], moment: Moment) -> Heads:
     """The same, those without a time looked at again, one by one."""
-    priorities, names, times_ns = list(heads.priorities), list(heads.names), heads.times_ns
+    priorities, names, times_ns = bytearray(heads.priorities), list(heads.names), heads.times_ns
     unparsed = 0
     for i in [i for i, time_ns in enumerate(times_ns) if not time_ns]:
         head = find_head(messages[i])
         unparsed += head is None
         head = head or Head(b"")
-        priorities[i], names[i] = head.priority, head.names
+        priorities[i], names[i] = _priority(head.priority), head.names
         times_ns[i] = time_of(head.time, head.layout, moment) if head.time else 0
-    return Heads(priorities, times_ns, names, unparsed)
+    return Heads(bytes(priorities), times_ns, names, unparsed)
 
 
-def _times(
-    seconds: Sequence[bytes] | None, fractions: Sequence[bytes], stamps: Sequence[bytes] | None, moment: Moment
-) -> array[int]:
+def _times(seconds: Sequence[bytes], fractions: Sequence[bytes], stamps: Sequence[bytes], moment: Moment) -> array[int]:
     """The times of all messages, each of which has one of the two kinds, or none."""
-    without_years = None
-    if stamps is not None and (seconds is None or any(stamps)):
-        without_years = _without_years(stamps, moment)
-    if seconds is None or not any(seconds):
-        return without_years or array("q", bytes(8 * len(seconds or ())))
-    times_ns = _with_fractions(seconds, fractions, moment)
-    if times_ns is None:
-        times_ns = times_of(list(map(add, seconds, fractions)), "iso", moment)
-    return times_ns if without_years is None else array("q", map(add, times_ns, without_years))
+    without_years = _without_years(stamps, moment)
+    if not any(seconds):
+        return without_years
+    return array("q", map(add, times_of(list(map(add, seconds, fractions)), "iso", moment), without_years))
+
+
+def _with_fractions(
+    begins: Sequence[bytes], fractions: Sequence[bytes], distinct: list[bytes], seconds: list[bytes], moment: Moment
+) -> array[int]:
+    values, tail = _numbers(fractions)
+    starts_ns = times_of([second and second + tail for second in seconds], "iso", moment)
+    known = [start_ns - _WHOLE for second, start_ns in zip(seconds, starts_ns, strict=True) if not second or start_ns]
+    if values is None or len(known) < len(distinct):
+        texts = dict(zip(distinct, seconds, strict=True))
+        return times_of(list(map(add, map(texts.__getitem__, begins), fractions)), "iso", moment)
+    table = dict(zip(distinct, known, strict=True))
+    times_ns = array("q", map(add, map(table.__getitem__, begins), values))
+    if b"" in table:
+        for i, begin in enumerate(begins):
+            if not begin:
+                times_ns[i] = 0
+    return times_ns
+
+
+def _numbers(fractions: Sequence[bytes]) -> tuple[list[int] | None, bytes]:
+    """The nanoseconds of fractions that are all written alike, each more by a second; None where they are not. And the
+    zone that stands behind them.
+
+    ``.003Z .250Z …`` becomes ``1003000000,1250000000,…``, so that one call reads all numbers.
+    """
+    first = _FRACTION.fullmatch(fractions[0])
+    if first is None:
+        return None, b""
+    digits, tail = first.groups()
+    zeros = b"0" * (9 - len(digits))
+    if b"" in fractions:
+        fractions = [fraction or fractions[0] for fraction in fractions]
+    if tail == b"Z":
+        text = (zeros + b",1").join(fractions).translate(None, b".Z") + zeros
+    else:
+        text = (b" ".join((*fractions, b""))).replace(tail + b" ", zeros + b",1").replace(b".", b"")[:-2]
+    try:
+        values = _INTEGERS.decode(b"[1%s]" % text)
+    except msgspec.DecodeError:
+        return None, tail
+    alike = len(values) == len(fractions) and min(values) >= _WHOLE and max(values) < 2 * _WHOLE
+    return values if alike else None, tail
 
 
 def _without_years(stamps: Sequence[bytes], moment: Moment) -> array[int]:
@@ -218,30 +283,6 @@ def _without_years(stamps: Sequence[bytes], moment: Moment) -> array[int]:
     distinct = list(set(stamps))
     table = dict(zip(distinct, times_of(distinct, "syslog", moment), strict=True))
     return array("q", map(table.__getitem__, stamps))
-
-
-def _with_fractions(seconds: Sequence[bytes], fractions: Sequence[bytes], moment: Moment) -> array[int] | None:
-    """The times where all are written alike, with a fraction and a zone; else None.
-
-    ``.003Z .250Z …`` becomes ``1003000000,1250000000,…``, so that one call reads all numbers.
-    """
-    first = _FRACTION.fullmatch(fractions[0])
-    if first is None:
-        return None
-    digits, tail = first.groups()
-    numbers = b" ".join((*fractions, b"")).replace(tail + b" ", b"0" * (9 - len(digits)) + b",").replace(b".", b"1")
-    try:
-        values = _INTEGERS.decode(b"[%s]" % numbers[:-1])
-    except msgspec.DecodeError:
-        return None
-    if len(values) != len(seconds) or min(values) < _WHOLE or max(values) >= 2 * _WHOLE:
-        return None
-    distinct = list(set(seconds))
-    starts_ns = times_of(list(map(add, distinct, repeat(tail))), "iso", moment)
-    if starts_ns.count(0):
-        return None
-    table = {text: start_ns - _WHOLE for text, start_ns in zip(distinct, starts_ns, strict=True)}
-    return array("q", map(add, map(table.__getitem__, seconds), values))
 
 
 def _cisco(found: re.Match[bytes]) -> tuple[bytes, Layout]:

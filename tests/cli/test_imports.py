@@ -35,6 +35,8 @@ run_dir = "{0}/run"
 paths = ["{0}/*.log"]
 [collect.container]
 [collect.journal]
+[collect.syslog]
+unix_path = "{0}/syslog.sock"
 [process.drop]
 contains = ["probe"]
 [process.labels]

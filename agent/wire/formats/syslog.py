@@ -61,7 +61,7 @@ class Syslog:
         found = find_head(record)
         if found is None:
             return None
-        fields = of_priority(found.priority)
+        fields = of_priority(int(found.priority)) if found.priority else {}
         if found.version == RFC5424_VERSION:
             return fields | _rfc5424(record, found.names_at)
         return fields | _rfc3164(record, found.names, found.names_at)
@@ -79,11 +79,11 @@ def in_lines(block: bytes, separator: bytes) -> tuple[bytes, list[bytes] | None]
     return b"".join([record.replace(b"\n", b" ") + b"\n" for record in records]), records
 
 
-def of_priority(priority: bytes) -> dict[str, Any]:
-    """``facility`` and ``severity`` by name; nothing where there is no priority."""
-    if not priority or int(priority) > MOST_PRIORITY:
+def of_priority(priority: int) -> dict[str, Any]:
+    """``facility`` and ``severity`` by name; nothing for what is no priority."""
+    if priority > MOST_PRIORITY:
         return {}
-    facility, severity = divmod(int(priority), 8)
+    facility, severity = divmod(priority, 8)
     return {"facility": FACILITIES[facility], "severity": SEVERITIES[severity]}
 
 
