@@ -166,14 +166,15 @@ class Turns:
 
     def _rewritten(self, tail: Tail, now: Time) -> None:
         """Begins anew; what was not read before is read from a copy if there is one, else counted as lost."""
-        copy = self._copy_of(tail, now)
-        if copy is None:
+        copy, archives = self._copy_of(tail, now), self._followed.archives
+        packed = copy is None and archives.inherit(tail.path, tail.where, tail.cursor(), tail.lost_bytes)
+        if copy is None and not packed:
             message = "%d bytes of %s were truncated away before they were read"
             self._faults.lost("truncated", tail.lost_bytes, message, tail.path)
-        else:
+        elif copy is not None:
             self._followed.ready[copy] = None
         tail.restart()
-        tail.after = () if copy is None else (copy,)
+        tail.after = archives.of(tail.path) if copy is None else (copy,)
         self._followed.pending[tail.key] = tail.cursor().encode()
         self._followed.ready[tail] = None
 

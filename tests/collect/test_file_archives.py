@@ -97,6 +97,21 @@ def test_compressing_at_once_loses_nothing_of_a_file_that_was_not_open(reader: R
     assert reader.lost("vanished") == 0
 
 
+def test_what_a_copytruncate_left_unread_is_read_from_the_compressed_copy(reader: Reader) -> None:
+    path = reader.write("a.log", lines(0, 1000))
+    reader.start()
+    assert reader.read() == numbers[:1000]
+    reader.stop()
+    reader.write("a.log", lines(1000, 2000))
+    shutil.copyfile(path, f"{path}.1")
+    os.truncate(path, 0)
+    compress(Path(f"{path}.1"))
+    reader.write("a.log", lines(2000, 2010))
+    reader.start()
+    assert reader.read(3) == numbers[1000:2010]
+    assert reader.lost("truncated") == 0
+
+
 @pytest.mark.parametrize("delayed", [False, True])
 @pytest.mark.parametrize("restarted", [False, True])
 def test_rotated_files_that_a_pattern_finds_compressed_are_not_read_again(

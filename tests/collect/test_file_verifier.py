@@ -6,10 +6,13 @@ of its writer unless the source lost its last commits in a crash, in which case 
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import os
 import shutil
 import tempfile
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -95,8 +98,9 @@ class Rotations(RuleBasedStateMachine):
             self.let_it_be_known(path)
             self.finish(name)
             for number in range(9, 0, -1):
-                if Path(f"{path}.{number}").exists():
-                    os.rename(f"{path}.{number}", f"{path}.{number + 1}") if number < 9 else None
+                for suffix in ("", ".gz", ".bz2"):
+                    if Path(f"{path}.{number}{suffix}").exists() and number < 9:
+                        os.rename(f"{path}.{number}{suffix}", f"{path}.{number + 1}{suffix}")
             if not Path(f"{path}.1").exists():
                 os.rename(path, f"{path}.1")
 
@@ -112,6 +116,22 @@ class Rotations(RuleBasedStateMachine):
             shutil.copyfile(path, f"{path}.{self.rotations + 100}")
             os.truncate(path, 0)
             self.take_in(1)  # what is written over twice before anybody looks is lost in the method itself
+
+    @rule(name=WRITERS, pack=st.sampled_from([gzip.compress, bz2.compress]))
+    def compress(self, name: str, pack: Callable[[bytes], bytes]) -> None:
+        """Compresses what was rotated, whatever was read of it; what nobody has looked into yet is known to nobody."""
+        rotated = [path for path in self.reader.logs.glob(f"{name}.log.*") if path.suffix not in (".gz", ".bz2")]
+        copies = [path for path in rotated if int(path.suffix[1:]) in range(100, 500)]
+        for _ in range(8):  # one may wait for another that had its name before
+            if any(not self.seen(path) for path in rotated if path not in copies and path.stat().st_size):
+                self.take_in(1)
+        known = f'"path":"{self.path(name)}","offset":0'
+        self.history = [(kept, n) for kept, n in self.history if not any(known in value for value in kept.values())]
+        for path in rotated:
+            packed = Path(f"{path}.{'gz' if pack is gzip.compress else 'bz2'}")
+            packed.write_bytes(pack(path.read_bytes()))
+            shutil.copystat(path, packed)
+            path.unlink()
 
     @rule(name=WRITERS)
     def delete(self, name: str) -> None:
