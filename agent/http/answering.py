@@ -119,7 +119,7 @@ class Answering(asyncio.BufferedProtocol):
         return _received
 
     def buffer_updated(self, nbytes: int) -> None:
-        if self._lingering:
+        if self._closing:
             self._unwanted_bytes += nbytes
             if self._unwanted_bytes > LINGERING_BYTES:
                 self.abort()
@@ -133,7 +133,7 @@ class Answering(asyncio.BufferedProtocol):
 
     def eof_received(self) -> bool:
         self._ended = True
-        if self._lingering:
+        if self._lingering or (self._closing and self._handling is None):
             return False
         self._http.receive_data(b"")
         if self._handling is None and not self._crowded:
@@ -184,8 +184,8 @@ class Answering(asyncio.BufferedProtocol):
 
     def _begin(self, request: h11.Request) -> None:
         self._asked = request
-        if request.http_version not in VERSIONS or len(request.headers) > MOST_HEADERS:
-            raise ValueError("another version of HTTP, or too many headers")
+        if request.http_version not in VERSIONS or len(request.headers) > MOST_HEADERS or request.method == b"CONNECT":
+            raise ValueError("another version of HTTP, too many headers, or meant for a proxy")
         path, query = path_and_query(request.target)
         asked = Asked(request.method.decode("ascii"), path, query, combined(request.headers), self._client)
         bodies = ("content-length" in asked.headers) + ("transfer-encoding" in asked.headers)
@@ -223,10 +223,9 @@ class Answering(asyncio.BufferedProtocol):
         if self._ended:  # half a request, and its client is gone
             self._close()
             return
-        sent = self._service.unreadable(type(error).__name__)
         if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            self._send(sent)
-        if not self._closing:
+            self._send(self._service.unreadable(type(error).__name__))
+        if not self._closing:  # the body of a request that has been answered
             self._linger()
 
     # Answering

@@ -18,7 +18,7 @@ import h11
 from msgspec import Struct
 
 from agent.http.addresses import connected
-from agent.http.exchange import Connection
+from agent.http.exchange import Connection, LostError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -107,6 +107,8 @@ class Client:
         try:
             async with asyncio.timeout(self._within_seconds):
                 connection = self._kept(key) or await self._connected(target, proxy)
+                if not connection.idle:
+                    raise NotConnectedError(LostError("the connection was closed before the request"))
                 reply = await connection.exchange(asked, pieces, most_bytes)
         except TimeoutError:
             if connection is None:

@@ -308,6 +308,19 @@ async def test_a_proxy_that_refuses_the_tunnel_did_not_pass_it_on(tmp_path, stat
     assert caught.value.reason == reason
 
 
+async def test_a_proxy_that_refuses_a_plain_request_is_held_too(tmp_path):
+    async def proxy(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    async with listening(proxy) as port, session(tmp_path, {"http_proxy": f"127.0.0.1:{port}"}) as opened:
+        with pytest.raises(Hold, match="wants a password") as caught:
+            await post(opened, "http://loki.example/push")
+    assert caught.value.reason == "proxy_refused"
+
+
 @pytest.mark.parametrize(
     ("url", "no_proxy", "through"),
     [

@@ -333,6 +333,7 @@ UNREADABLE = {
     "another version": get("/x", version="3.0"),
     "no version": b"GET /x\r\n\r\n",
     "a port that is none": get("http://x:99999/"),
+    "a tunnel": b"CONNECT h:1 HTTP/1.1\r\nHost: x\r\n\r\n",
 }
 
 

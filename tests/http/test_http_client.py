@@ -494,6 +494,19 @@ class deaf:  # noqa: N801 - reads as a function
             each.close()
 
 
+@pytest.mark.parametrize("with_reset", [False, True])
+async def test_a_server_that_closes_at_once_is_never_waited_for(with_reset: bool) -> None:
+    async def shut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if with_reset:
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        writer.transport.abort()
+
+    async with serving(shut) as here, asking(within_seconds=3600.0) as asked:
+        for size in (1, 5_000_000) * 5:
+            with pytest.raises((NotConnectedError, ConnectionError)):
+                await asked.post(here.url, b"x" * size)
+
+
 async def test_a_server_that_answers_no_more_is_given_up_and_may_have_received_it() -> None:
     async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
