@@ -9,7 +9,6 @@ the window has ended, a record of the source ``process.NAME`` says how many ther
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from itertools import islice
@@ -24,7 +23,7 @@ from agent.contract import Held
 from agent.process.dedupe_keys import DIGEST_BYTES, digests
 from agent.process.fields import Reader
 from agent.process.own_records import OwnRecord, own_batches, quoted, seconds
-from agent.process.selection import left
+from agent.process.selection import AT_ONCE, counted, in_parts, left
 
 if TYPE_CHECKING:
     from agent.batch import Logs
@@ -38,7 +37,7 @@ log = logging.getLogger("telemetry_agent.dedupe")
 NANOSECONDS: Final = 1_000_000_000
 
 
-class Repeat(Struct, frozen=True, array_like=True):
+class Repeat(Struct, frozen=True, array_like=True, gc=False):
     """How often a record was dropped, and what it was."""
 
     count: int
@@ -58,10 +57,11 @@ class Seen(Struct):
     def copy(self) -> Seen:
         return Seen(dict(self.digests), list(self.times), dict(self.repeats))
 
-    def remember(self, new: Iterable[bytes], now_ns: int) -> None:
+    def remember(self, new: Sequence[bytes], now_ns: int) -> None:
         """Digests that were not there."""
         before = len(self.digests)
-        self.digests.update(dict.fromkeys(new))
+        for part in in_parts(new):
+            self.digests.update(dict.fromkeys(part))
         if len(self.digests) > before:
             self.times.append((now_ns, len(self.digests) - before))
 
@@ -106,11 +106,12 @@ class Deduper:
         ended = seen.forget(seen.over(self._window_ns, now.wall_ns))
         table = self._reader.table(batch)
         keys = digests(table, self._options.key, self._options.ignore)
-        known = seen.digests.keys() & set(keys)
+        times = counted(keys)
+        known = {digest for part in in_parts(keys) for digest in filter(seen.digests.__contains__, part)}
         made: Iterable[Batch] = (batch,)
-        if known or len(set(keys)) < batch.count:
-            first = dict(zip(reversed(keys), range(batch.count - 1, -1, -1), strict=True))
-            seen.repeats.update(_counted(table, keys, first, known, seen.repeats, now.wall_ns))
+        if known or len(times) < batch.count:
+            first = _places(keys)
+            seen.repeats.update(_repeated(table, times, first, known, seen.repeats, now.wall_ns))
             made = left(batch, _firsts(batch.count, first, known), table.records)
         seen.remember(keys, now.wall_ns)
         beyond = max(0, len(seen.digests) - self._options.max_keys)
@@ -146,6 +147,15 @@ class Deduper:
         return OwnRecord(each.labels, text, each.severity, (("repeated", str(each.count)),))
 
 
+def _places(keys: Sequence[bytes]) -> dict[bytes, int]:
+    """Where each key is first."""
+    first: dict[bytes, int] = {}
+    for start in reversed(range(0, len(keys), AT_ONCE)):
+        part = keys[start : start + AT_ONCE]
+        first.update(zip(reversed(part), range(start + len(part) - 1, start - 1, -1), strict=True))
+    return first
+
+
 def _firsts(count: int, first: Mapping[bytes, int], known: set[bytes]) -> bytes:
     """For each record 1 where none like it came before."""
     keep = bytearray(count)
@@ -155,9 +165,9 @@ def _firsts(count: int, first: Mapping[bytes, int], known: set[bytes]) -> bytes:
     return bytes(keep)
 
 
-def _counted(
+def _repeated(
     table: Table,
-    keys: Sequence[bytes],
+    times: Mapping[bytes, int],
     first: Mapping[bytes, int],
     known: set[bytes],
     repeats: Mapping[bytes, Repeat],
@@ -165,8 +175,8 @@ def _counted(
 ) -> dict[bytes, Repeat]:
     """The repeats that change with a batch."""
     changed = {}
-    for digest, times in Counter(keys).items():
-        more = times if digest in known else times - 1
+    for digest, many in times.items():
+        more = many if digest in known else many - 1
         if not more:
             continue
         before = repeats.get(digest)

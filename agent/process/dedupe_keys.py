@@ -10,7 +10,7 @@ from operator import methodcaller
 from typing import TYPE_CHECKING, Final
 
 from agent.process.fields import text_of
-from agent.process.selection import in_parts
+from agent.process.selection import in_parts, mapped
 
 if TYPE_CHECKING:
     from agent.batch import Labels
@@ -87,7 +87,7 @@ def _by_fields(table: Table, key: Sequence[str]) -> list[bytes]:
     """The values of the fields; of a record that has none of them all of it."""
     columns = [table.column(name) for name in key]
     if len(columns) == 1 and set(map(type, columns[0])) == {str}:
-        return list(map(methodcaller("encode", "utf-8", "replace"), columns[0]))
+        return mapped(methodcaller("encode", "utf-8", "replace"), columns[0])
     return [
         "\0".join(map(text_of, values)).encode("utf-8", "replace")
         if any(value is not None for value in values)

@@ -44,7 +44,7 @@ class DedupeOptions(ProcessorOptions, frozen=True, forbid_unknown_fields=True, k
         int,
         Meta(
             ge=1,
-            le=1_000_000,
+            le=100_000,
             description="Most different records that are remembered; beyond that the oldest are let go before their "
             "window ends.",
         ),

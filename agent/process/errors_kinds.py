@@ -14,9 +14,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from agent.batch import Labels
+from agent.process.own_records import common
 
 
-class Kind(Struct, frozen=True, array_like=True):
+class Kind(Struct, frozen=True, array_like=True, gc=False):
     """One kind of errors of one source."""
 
     fingerprint: str
@@ -62,6 +63,7 @@ class Kinds:
             else:
                 kinds[key] = replace(
                     before,
+                    labels=common(before.labels, new.labels),
                     last_ns=max(before.last_ns, new.last_ns),
                     count=before.count + new.count,
                     rank=before.rank + new.count,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from agent.process.fields import LEVEL, number_of, text_of
 from agent.process.filter_pattern import Pattern, ends_of
-from agent.process.selection import ALL, INVERTED, NONE, both, either, in_parts
+from agent.process.selection import ALL, INVERTED, NONE, both, counted, either, in_parts
 from agent.wire.severity import LEVELS, level_of
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def _of_column(name: str, tests: Sequence[Test]) -> Mask:
         if name == LEVEL and severities is not None and 0 not in severities:
             return severities.translate(by_severity)
         values = table.column(name)
-        verdicts = {value: all(test(value) for test in tests) for value in set(values)}
+        verdicts = {value: all(test(value) for test in tests) for value in counted(values)}
         return b"".join(bytes(map(verdicts.__getitem__, some)) for some in in_parts(values))
 
     return mask

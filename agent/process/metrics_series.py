@@ -10,7 +10,7 @@ import math
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import accumulate, compress, islice, repeat
+from itertools import accumulate, compress, repeat
 from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Struct, field
@@ -18,7 +18,7 @@ from msgspec import Struct, field
 from agent.batch import Family
 from agent.process.fields import number_of, text_of
 from agent.process.filter_conditions import Conditions
-from agent.process.selection import AT_ONCE
+from agent.process.selection import counted
 from agent.wire.series import series
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ class Change(Struct):
     """What one batch does to a metric: the new numbers of some series, and what could not be taken as it is."""
 
     numbers: dict[Key, Numbers] = field(default_factory=dict)
+    new: int = 0
     overflow: int = 0
     unread: int = 0
 
@@ -101,6 +102,7 @@ class Metric:
             records = {key: len(numbers) for key, numbers in numbers_of.items()}
         for key, numbers in found.items():
             at = self._place(key, change)
+            change.new += at not in self.series and at not in change.numbers
             if at != key:
                 change.overflow += records[key]
             before = change.numbers.get(at) or self.series.get(at)
@@ -119,14 +121,13 @@ class Metric:
         known = self.series
         if key in known or key in change.numbers or not key:
             return key
-        room = len(known) + sum(new not in known for new in change.numbers) < self._max_series
-        return key if room else (OTHER,) * len(key)
+        return key if len(known) + change.new < self._max_series else (OTHER,) * len(key)
 
     def _numbers(self, numbers: Sequence[float]) -> Numbers:
         """What some records have in one series."""
         definition = self.definition
         if definition.kind == "histogram":
-            places = Counter(map(bisect_left, repeat(definition.buckets), numbers))
+            places = counted(map(bisect_left, repeat(definition.buckets), numbers))
             return (*(float(places[place]) for place in range(len(definition.buckets) + 1)), math.fsum(numbers))
         return (_KEEPING["sum" if definition.kind == "counter" else definition.keep](numbers),)
 
@@ -171,14 +172,10 @@ class _Keys:
         """How many of the records with 1 in ``mask`` have each key."""
         if self._same:
             return {self._one: mask.count(1)}
-        found: Counter[tuple[Any, ...]] = Counter()
-        rows = compress(zip(*self._columns, strict=True), mask)
-        while some := list(islice(rows, AT_ONCE)):
-            found.update(some)
-        counted: Counter[Key] = Counter()
-        for values, many in found.items():
-            counted[tuple(map(_label, values))] += many
-        return counted
+        found: Counter[Key] = Counter()
+        for values, many in counted(compress(zip(*self._columns, strict=True), mask)).items():
+            found[tuple(map(_label, values))] += many
+        return found
 
     def numbers(self, mask: bytes, name: str, rising: bool) -> tuple[dict[Key, list[float]], int]:
         """The numbers of each key in order, and how many records have none; ``rising`` ones are not below 0."""

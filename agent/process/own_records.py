@@ -12,7 +12,7 @@ LONGEST = 1024
 """Characters of somebody's record that are quoted in one of ours."""
 
 
-class OwnRecord(Struct, frozen=True):
+class OwnRecord(Struct, frozen=True, gc=False):
     """One record that a processor writes, with the labels of those it is about."""
 
     labels: Labels
@@ -38,6 +38,11 @@ def own_batches(processor: str, records: Iterable[OwnRecord], log_format: str = 
         )
         for labels, group in groups.items()
     ]
+
+
+def common(one: Labels, other: Labels) -> Labels:
+    """The labels that both have."""
+    return one if one == other else tuple(pair for pair in one if pair in other)
 
 
 def quoted(text: str) -> str:

@@ -25,9 +25,9 @@ from agent.batch import Batch, Labels
 from agent.contract import Held
 from agent.ownlogs import Repeating
 from agent.process.fields import Reader, text_of
-from agent.process.own_records import OwnRecord, own_batches, seconds
+from agent.process.own_records import OwnRecord, common, own_batches, seconds
 from agent.process.rate_limit_buckets import NANOSECONDS, OTHER, Bucket, Buckets
-from agent.process.selection import left
+from agent.process.selection import counted, left, mapped
 from agent.wire.severity import LEVELS
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ MOST_SAID: Final = 10
 WARN: Final = 1 + 4 * LEVELS.index("warn")
 
 
-class Limited(Struct, array_like=True, frozen=True):
+class Limited(Struct, array_like=True, frozen=True, gc=False):
     """A key that is being limited: what it has left, and what was dropped of it, in all and since that was told."""
 
     bucket: Bucket
@@ -130,15 +130,14 @@ class RateLimiter:
         if name is None:
             return {batch.source: range(batch.count)}
         if table.same_everywhere(name):
-            return {self._buckets.shared(table.label(name) or "", now.wall_ns): range(batch.count)}
-        places: dict[object, list[int]] = {}
-        for place, value in enumerate(table.column(name)):
-            places.setdefault(value, []).append(place)
-        keys: dict[str, list[int]] = {}
-        for value, found in places.items():
-            key = self._buckets.shared(text_of(value), now.wall_ns)
-            keys[key] = sorted(keys[key] + found) if key in keys else found
-        return keys
+            key = table.label(name) or ""
+            return {self._buckets.shared((key,), now.wall_ns)[key]: range(batch.count)}
+        texts = mapped(text_of, table.column(name))
+        shared = self._buckets.shared(counted(texts), now.wall_ns)
+        places: dict[str, list[int]] = {}
+        for place, text in enumerate(texts):
+            places.setdefault(shared[text], []).append(place)
+        return places
 
     def _share(self, table: Table, key: str, places: Sequence[int], now_ns: int) -> Share:
         bucket, batch = self._buckets.of(key, now_ns), table.batch
@@ -163,6 +162,7 @@ class RateLimiter:
             self._limited[share.key] = replace(
                 known,
                 bucket=share.bucket,
+                labels=common(known.labels, labels) if records else known.labels,
                 last_ns=now_ns if records else known.last_ns,
                 records=known.records + records,
                 bytes=known.bytes + share.gone_bytes,

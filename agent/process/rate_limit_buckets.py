@@ -6,7 +6,7 @@ came after it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from msgspec import Struct
@@ -18,7 +18,7 @@ TIDY_NS: Final = NANOSECONDS
 """Full buckets are looked for at most that often."""
 
 
-class Bucket(Struct, frozen=True, array_like=True):
+class Bucket(Struct, frozen=True, array_like=True, gc=False):
     """What was left of records and bytes at a moment."""
 
     at_ns: int
@@ -53,18 +53,29 @@ class Buckets:
             min(self._most_bytes, known.bytes + passed * self._bytes_per_second),
         )
 
-    def shared(self, key: str, now_ns: int) -> str:
-        """The key by which ``key`` is counted: its own where there is room."""
-        if key in self._buckets or len(self._buckets) < self._max_keys:
-            return key
-        if now_ns - self._tidied_ns >= TIDY_NS or now_ns < self._tidied_ns:
-            self._tidied_ns = now_ns
-            self._buckets = {each: kept for each, kept in self._buckets.items() if not self._full(each, now_ns)}
-        return key if len(self._buckets) < self._max_keys else OTHER
+    def shared(self, keys: Collection[str], now_ns: int) -> dict[str, str]:
+        """For each of different keys the one by which it is counted: its own where there is room."""
+        if len(self._buckets) + sum(key not in self._buckets for key in keys) > self._max_keys:
+            self._tidy(now_ns)
+        room = self._max_keys - len(self._buckets)
+        found: dict[str, str] = {}
+        for key in keys:
+            if key in self._buckets or room > 0:
+                room -= key not in self._buckets
+                found[key] = key
+            else:
+                found[key] = OTHER
+        return found
 
     def put(self, changed: Mapping[str, Bucket]) -> None:
         """What keys have left."""
         self._buckets.update(changed)
+
+    def _tidy(self, now_ns: int) -> None:
+        """Forgets full buckets, if that was not done just now."""
+        if now_ns - self._tidied_ns >= TIDY_NS or now_ns < self._tidied_ns:
+            self._tidied_ns = now_ns
+            self._buckets = {each: kept for each, kept in self._buckets.items() if not self._full(each, now_ns)}
 
     def _full(self, key: str, now_ns: int) -> bool:
         now = self.of(key, now_ns)

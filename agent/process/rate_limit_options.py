@@ -41,7 +41,7 @@ class RateLimitOptions(ProcessorOptions, frozen=True, forbid_unknown_fields=True
     ] = None
     max_keys: Annotated[
         int,
-        Meta(ge=1, le=1_000_000, description="Most keys that are counted by themselves; those beyond share one limit."),
+        Meta(ge=1, le=100_000, description="Most keys that are counted by themselves; those beyond share one limit."),
     ] = 4096
     summary: Annotated[
         bool,

@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from agent.batch import Batch
 from agent.process.fields import Reader, at_least, text_of
 from agent.process.rate_limit_buckets import OTHER, Bucket, Buckets
-from agent.process.selection import ALL, AT_ONCE, INVERTED, both, either, in_parts, left
+from agent.process.selection import ALL, AT_ONCE, INVERTED, both, counted, either, in_parts, left
 
 if TYPE_CHECKING:
     from agent.batch import Logs
@@ -75,8 +75,10 @@ class Sampler:
         if key is None:
             return by_record
         values = table.column(key)
-        verdicts = {value: _chosen(value, limit) for value in set(values) if value is not None}
-        return bytes(map(verdicts.get, values, by_record))
+        verdicts = {value: _chosen(value, limit) for value in counted(values) if value is not None}
+        return b"".join(
+            bytes(map(verdicts.get, some, by_record[start * AT_ONCE :])) for start, some in enumerate(in_parts(values))
+        )
 
     def _alone(self, table: Table, limit: int, now: Time) -> bytes:
         """Each record by itself."""
@@ -91,11 +93,14 @@ class Sampler:
         """For each record 1 where it does not ask or its key may take it; the first of a batch come first."""
         name, count = self._options.key, table.batch.count
         values: Sequence[Any] = [table.batch.source] * count if name is None else table.column(name)
-        wanted = Counter(compress(values, asking))
-        shared = {value: buckets.shared(text_of(value), now_ns) for value in wanted}
+        wanted = counted(compress(values, asking))
+        total = sum(wanted.values())
+        texts = {value: text_of(value) for value in wanted}
+        own = buckets.shared(dict.fromkeys(texts.values()), now_ns)
+        shared = {value: own[text] for value, text in texts.items()}
         left_over: dict[str, Bucket] = {key: buckets.of(key, now_ns) for key in shared.values()}
         keep = bytearray(ALL * count)
-        if all(left_over[key].records >= sum(wanted.values()) for key in left_over):
+        if all(bucket.records >= total for bucket in left_over.values()):
             taken = Counter[str]()
             for value, records in wanted.items():
                 taken[shared[value]] += records

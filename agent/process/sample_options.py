@@ -39,7 +39,7 @@ class SampleOptions(ProcessorOptions, frozen=True, forbid_unknown_fields=True, k
     ] = 10.0
     max_keys: Annotated[
         int,
-        Meta(ge=1, le=1_000_000, description="Most keys with a rate of their own; those beyond share one."),
+        Meta(ge=1, le=100_000, description="Most keys with a rate of their own; those beyond share one."),
     ] = 4096
 
     def faults(self) -> Iterator[tuple[str, str]]:

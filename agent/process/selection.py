@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import TypeVar
 
 from agent.batch import Batch, Logs
 from agent.process.drop import select
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 AT_ONCE = 2048
 """Records worked on in one call of C, which keeps the interpreter lock: less than a millisecond of cheap work."""
@@ -30,9 +36,26 @@ def records_of(batch: Logs) -> list[bytes]:
     return records
 
 
-def in_parts(records: Sequence[bytes], size: int = AT_ONCE) -> Iterator[Sequence[bytes]]:
-    """The records, so many at a time."""
+def in_parts(records: Sequence[T], size: int = AT_ONCE) -> Iterator[Sequence[T]]:
+    """The records, or values of them, so many at a time."""
     return (records[start : start + size] for start in range(0, len(records), size))
+
+
+def counted(values: Iterable[T]) -> Counter[T]:
+    """How often each value is there, in order of the first."""
+    found: Counter[T] = Counter()
+    rest = iter(values)
+    while some := list(islice(rest, AT_ONCE)):
+        found.update(some)
+    return found
+
+
+def mapped(function: Callable[[T], R], values: Sequence[T]) -> list[R]:
+    """What a function of C makes of each value."""
+    made: list[R] = []
+    for part in in_parts(values):
+        made += map(function, part)
+    return made
 
 
 def left(batch: Logs, keep: bytes, records: Sequence[bytes] | None = None) -> Iterable[Batch]:

@@ -46,6 +46,8 @@ def test_keys_beyond_max_keys_share_one_limit() -> None:
     batch = pairs(b"who=a", b"who=b", b"who=c", b"who=d", b"who=c")
     assert lines(chained.take(pairs(b"who=a", b"who=b"))) == [b"who=a", b"who=b"]
     assert lines(chained.take(batch)) == [b"who=c"]
+    many = Chained("rate_limit", records_per_second=1.0, burst_seconds=1.0, key="who", max_keys=2)
+    assert lines(many.take(pairs(b"who=a", b"who=b", b"who=c", b"who=a", b"who=d"))) == [b"who=a", b"who=b", b"who=c"]
     assert chained.meter.value("telemetry_agent_process_overflow_total", ("rate_limit",)) == 2
 
 
@@ -90,6 +92,14 @@ def test_a_summary_tells_how_much_was_dropped_of_whom() -> None:
     assert dict(made.metadata[0])["dropped_records"] == "4"
     assert made.severities == bytes([13])
     assert chained.due(5.0) == [], "what was told is not told again"
+
+
+def test_what_is_told_has_the_labels_that_all_have_of_whom_something_was_dropped() -> None:
+    chained = Chained("rate_limit", records_per_second=1.0, burst_seconds=1.0, summary=True)
+    for app in ("web", "web", "db"):
+        chained.take(logs(*numbered(3), labels=(("app", app), ("env", "prod"))))
+    (made,) = chained.due(10.0)
+    assert made.labels == (("env", "prod"),)
 
 
 def test_a_key_that_is_being_limited_still_is_after_a_kill_and_the_rest_is_told_once() -> None:

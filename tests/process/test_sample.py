@@ -76,6 +76,8 @@ def test_keys_beyond_max_keys_share_one_rate_until_there_is_room() -> None:
     assert len(lines(chained.take(pairs(b"who=a", b"who=b")))) == 2
     assert lines(chained.take(pairs(b"who=c", b"who=d"))) == [b"who=c"]
     assert chained.meter.value("telemetry_agent_process_overflow_total", ("sample",)) == 2
+    many = Chained("sample", records_per_second=1.0, burst_seconds=1.0, key="who", max_keys=2)
+    assert len(lines(many.take(pairs(*(b"who=%d" % place for place in range(9)))))) == 3
     chained.clock.move(5.0)
     assert len(lines(chained.take(pairs(b"who=e", b"who=f")))) == 2
 
