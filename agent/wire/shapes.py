@@ -105,6 +105,7 @@ class Shaped(Struct, frozen=True):
 
     def fields(self, record: bytes) -> Mapping[str, Any] | None:
         """The groups of the shape that the record has, without those that took no part."""
+        record = record.removesuffix(b"\r")
         for shape in self.shapes:
             found = shape.pattern.fullmatch(record)
             if found is not None:
@@ -121,6 +122,7 @@ class Shaped(Struct, frozen=True):
 
     def matches(self, record: bytes) -> bool:
         """Whether the record has a shape that is of this format alone."""
+        record = record.removesuffix(b"\r")
         return any(shape.sure and shape.pattern.fullmatch(record) is not None for shape in self.shapes)
 
 

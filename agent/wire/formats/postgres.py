@@ -5,8 +5,8 @@
             FROM ordres                     a tab stands before what goes on
     └────────── time ─────────┘ └─ prefix ─┘ level
 
-Any ``log_line_prefix`` that begins with a time (``%m`` or ``%t``) is read; process, user and database are told from
-``[%p]`` and ``%u@%d``, which are Debian's. What is said about one error (DETAIL, HINT, STATEMENT…) goes on its record.
+Any ``log_line_prefix`` that begins with a time (``%m`` or ``%t``) is read; process, user and database are told from it
+as Debian, Amazon and pgBadger have them. What is said about one error (DETAIL, HINT, STATEMENT…) goes on its record.
 Source: postgresql.org, "Error Reporting and Logging".
 """
 
@@ -48,22 +48,29 @@ _JOINING: Final = beginning_with(
     + rb"|".join(rb"(?<=[ :]%s)" % name.encode() for name in _ABOUT)
     + rb"))"
 )
-_PREFIX: Final = re.compile(
-    r"[ :]*+(?:[^\[]*+\[(?P<pid>\d{1,10})[^\]]*\])?+[ :]*+(?:(?P<user>[^@]*+)@(?P<database>[^ ]*+)[ :]*+)?+"
-)
+_PID: Final = re.compile(r"\[(\d{1,10})(?:-\d{1,10})?+\]")
+_WHO: Final = re.compile(r"(?:^|[\]:]) ?(?P<user>\[unknown\]|[^@\]\[:=]++)@(?P<database>\[unknown\]|[^\s@:]++)")
+_PAIR: Final = re.compile(r"\b(user|db|app|client|host)=([^, ]*+)")
+_CALLED: Final = {"db": "database", "app": "application", "host": "client"}
 _NEXT: Final = re.compile(r"\n\d{4}-\d\d-\d\d (?>[^\n]*?\b(" + "|".join(_ABOUT) + r"):  )")
 
 
 def _stderr_fields(groups: dict[str, Any]) -> Mapping[str, Any]:
     message, *about = _NEXT.split(groups.pop("message"))
-    prefix = groups.pop("prefix")
-    known = _PREFIX.fullmatch(prefix)
-    parts: dict[str, Any] = {"prefix": prefix.strip()} if known is None else known.groupdict()
-    if parts.get("pid"):
-        parts["pid"] = int(parts["pid"])
+    parts = _prefix_fields(groups.pop("prefix"))
     named = zip(map(str.lower, about[::2]), about[1::2], strict=True)
     found = {**groups, **parts, "message": message, **dict(named)}
     return {name: _plain(value) for name, value in found.items() if value not in (None, "", "[unknown]")}
+
+
+def _prefix_fields(prefix: str) -> dict[str, Any]:
+    """Who said it, as far as the prefix tells: ``[%p] %u@%d``, Amazon's ``%r:%u@%d:[%p]``, ``user=%u,db=%d``."""
+    parts: dict[str, Any] = {_CALLED.get(name, name): value for name, value in _PAIR.findall(prefix)}
+    if pid := _PID.search(prefix):
+        parts["pid"] = int(pid[1])
+    if who := _WHO.search(prefix):
+        parts |= who.groupdict()
+    return parts or {"prefix": prefix.strip(" :")}
 
 
 def _plain(value: Any) -> Any:

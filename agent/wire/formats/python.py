@@ -58,6 +58,7 @@ _SHAPES: Final = (
     Shape(rb"\[" + ISO + rb": " + _LEVEL + rb"/(?P<process>[^\]\nSEP]{0,128}+)\] ", severities=_SEVERITIES),
     Shape(_LEVEL + rb":(?P<logger>[^:\s]{1,128}+):", severities=_SEVERITIES),
     *levelled(rb"\[?" + ISO, _NAMES, sure=False, severities=_SEVERITIES),
+    Shape(rb"\[?" + _LEVEL + rb"(?![\w.-])\]?:?[ \t]*+", severities=_SEVERITIES, sure=False),
     *_ENDS,
 )
 _HEADS: Final = (
