@@ -15,12 +15,16 @@ EXAMPLES = sorted((ROOT / "config").glob("*.toml"))
 SURROUNDINGS = {
     "journal": {},
     "local": {},
+    "logs": {},
     "minimal": {},
     "production": {"LOKI_URL": "https://loki.example.org", "PROMETHEUS_URL": "https://prometheus.example.org"},
     "grafana-cloud": {"GRAFANA_CLOUD_LOGS_USER": "654321", "GRAFANA_CLOUD_METRICS_USER": "123456"},
     "remote_write": {},
 }
 """Example: the variables it needs."""
+
+NAMED = {"logs": ["dedupe", "rate_limit"]}
+"""Example: the processors it names."""
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
@@ -34,7 +38,8 @@ def test_every_example_is_usable(path: Path, tmp_path: Path, monkeypatch: pytest
     assert config.collect
     assert config.export
     ends = ["staleness"] if any(component.type == "remote_write" for component in config.export) else []
-    assert [component.name for component in config.process] == ["redact", *ends]
+    named = NAMED.get(path.stem, [])
+    assert [component.name for component in config.process] == ["redact", *named, *ends]
     faults, warnings = inspect(config)
     assert ([fault for fault in faults if "state_dir" not in fault.message], warnings) == ([], [])
 
