@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 LabelPattern = Annotated[str, Meta(pattern="^[a-zA-Z_][a-zA-Z0-9_]*$")]
 PATHS: Final = (
     "/var/log/pods/*/*/*.log",
+    "/var/log/pods/*/*/*.log.*.gz",
     "/var/lib/docker/containers/*/*-json.log",
+    "/var/lib/docker/containers/*/*-json.log.*.gz",
     "/var/lib/containers/storage/*-containers/*/userdata/ctr.log",
 )
 LABELS: Final = {

@@ -198,9 +198,10 @@ def nanoseconds(times: Sequence[str]) -> array[int]:
 
 def _of_run(minute: str, times: Sequence[str]) -> Iterable[int]:
     zone = _ZONE.search(times[0])
-    for read in (_of_one_minute, _of_one_offset) if zone is not None else ():
-        with suppress(ValueError, OverflowError, msgspec.DecodeError):
-            return read(minute, times, zone[0])
+    if zone is not None:
+        for read in (_of_one_minute, _of_one_offset):
+            with suppress(ValueError, OverflowError, msgspec.DecodeError):
+                return read(minute, times, zone[0])
     return map(_one, times)
 
 
