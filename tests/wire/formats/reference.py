@@ -28,8 +28,8 @@ SEVERITIES = {
 }  # fmt: skip
 
 Fields = dict[str, Any]
-Record = tuple[str, int, int, Fields]
-"""Text, nanoseconds since the epoch or 0, severity, fields."""
+Record = tuple[str, int, int, Fields | None]
+"""Text, nanoseconds since the epoch or 0, severity, fields; None for fields where it is no record of the format."""
 
 
 def ns(text: str, layout: str, zone: str = "UTC", fraction: str = "") -> int:
@@ -463,6 +463,79 @@ def dotnet_serilog(lines: list[str], zone: str) -> Iterator[Record]:
         yield text, iso(time.removesuffix(" +00:00")), severity(level), fields
 
 
+# Syslog
+
+FACILITIES = {0: "kern", 1: "user", 2: "mail", 3: "daemon", 4: "auth", 9: "cron", 20: "local4", 23: "local7"}
+PRIORITIES = ("emerg", "alert", "crit", "err", "warning", "notice", "info", "debug")
+
+
+def priority(line: str) -> tuple[Fields, str]:
+    """Facility and severity of a priority in angle brackets, and what is left."""
+    number, _, rest = line[1:].partition(">")
+    return {"facility": FACILITIES[int(number) // 8], "severity": PRIORITIES[int(number) % 8]}, rest
+
+
+def syslog_time(text: str) -> int:
+    if not text[0].isdigit():
+        return ns(f"2026 {text}", "%Y %b %d %H:%M:%S")
+    seconds, zone = (text[:-1], "+00:00") if text.endswith("Z") else (text[:-6], text[-6:])
+    seconds, _, fraction = seconds.partition(".")
+    return ns(seconds + zone, "%Y-%m-%dT%H:%M:%S%z", fraction=fraction)
+
+
+def syslog(lines: list[str], zone: str) -> Iterator[Record]:
+    """Lines of RFC 3164 and of rsyslog's files, with a priority or without."""
+    for line in lines:
+        if line.startswith("<invld>"):
+            yield line, 0, 0, None
+            continue
+        fields, rest = priority(line) if line.startswith("<") else ({}, line)
+        size = 15 if not rest[0].isdigit() else rest.index(" ")
+        time, rest = rest[:size], rest[size + 1 :]
+        host, _, rest = rest.partition(" ")
+        fields |= {"hostname": host} if host != "-" else {}
+        word = rest.split(" ")[0]
+        if word.endswith((":", "]")) and word != "<999>Nov":
+            name, _, number = word.rstrip(":").partition("[")
+            fields |= {"app_name": name, "proc_id": number[:-1]} if number else {"app_name": name}
+            rest = rest[len(word) + 1 :]
+        level = {"warning": 13, "notice": 10, "info": 9, "debug": 5, "err": 17, "crit": 18, "emerg": 21}
+        yield line, syslog_time(time), level.get(fields.get("severity", ""), 0), {**fields, "message": rest}
+
+
+def syslog_5424(lines: list[str], zone: str) -> Iterator[Record]:
+    level = {"warning": 13, "notice": 10, "info": 9, "debug": 5, "err": 17, "crit": 18, "emerg": 21}
+    for line in lines:
+        if line.startswith("<invld>"):
+            yield line, 0, 0, None
+            continue
+        fields, rest = priority(line)
+        _version, time, *words = rest.split(" ", 6)
+        names = ("hostname", "app_name", "proc_id", "msg_id")
+        fields |= {name: word for name, word in zip(names, words, strict=False) if word != "-"}
+        rest = words[4]
+        data: Fields = {}
+        while rest.startswith("["):
+            element, rest = structured(rest)
+            data |= element
+        fields |= {"structured_data": data} if data else {}
+        rest = rest[2:] if rest.startswith("- ") else rest[1:]
+        fields["message"] = rest.removeprefix("\ufeff")
+        yield line, syslog_time(time), level[fields["severity"]], fields
+
+
+def structured(text: str) -> tuple[Fields, str]:
+    """The first element of structured data, and what follows it."""
+    name, at = text[1:].split(" ", maxsplit=1)[0], text.index(" ")
+    values: dict[str, str] = {}
+    while text[at] == " ":
+        key, _, _ = text[at + 1 :].partition("=")
+        value, end = quoted(text, at + len(key) + 2)
+        values[key] = value.replace('\\"', '"').replace("\\]", "]").replace("\\\\", "\\")
+        at = end + 1
+    return {name: values}, text[at + 1 :]
+
+
 READERS: dict[str, Callable[[list[str], str], Iterator[Record]]] = {
     "nginx/access.log": each_access,
     "nginx/access_timed.log": each_access,
@@ -487,6 +560,8 @@ READERS: dict[str, Callable[[list[str], str], Iterator[Record]]] = {
         for name in ("deadlock", "fatal", "log", "log_located", "log_prefix", "panic", "slog_default")
     },
     "ruby/logger.log": ruby,
+    **dict.fromkeys(("syslog/traditional.log", "syslog/iso.log", "syslog/tcp_newline.frames"), syslog),
+    "syslog/rfc5424.log": syslog_5424,
     "dotnet/console.log": dotnet_console,
     "dotnet/serilog.log": dotnet_serilog,
 }
