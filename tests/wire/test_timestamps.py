@@ -164,3 +164,25 @@ def test_no_bytes_at_all_raise(texts: list[bytes]) -> None:
     for layout in PATTERNS:
         assert len(times_of(texts, layout, NOW)) == len(texts)
         assert times_of(texts, layout, NOW).tolist() == [time_of(text, layout, NOW) for text in texts]
+
+
+@pytest.mark.parametrize("digits", range(10))
+@pytest.mark.parametrize("step_ms", [1, 777, 61_000])
+def test_many_times_are_read_as_one_is(digits: int, step_ms: int) -> None:
+    moments = [datetime(2026, 11, 20, 16, 59, 30, tzinfo=UTC) + timedelta(milliseconds=i * step_ms) for i in range(100)]
+    texts = []
+    for number, moment in enumerate(moments):
+        fraction = f"{moment.microsecond:06}{number:03}"[:digits]
+        texts.append(f"{moment:%Y-%m-%d %H:%M:%S}{'.' if digits else ''}{fraction}+01:00")
+    for odd in (None, "2026-11-20 16:59:60", "2026-11-20 16:59:61", "2026-11-20 16:5x:01", "2026-11-20 1\u0666:59:01"):
+        column = texts if odd is None else [*texts[:50], odd + texts[50][19:], *texts[51:]]
+        wanted = [time_of(text, "iso", NOW) for text in column]
+        assert times_of(column, "iso", NOW).tolist() == wanted
+        assert wanted.count(0) == (odd not in (None, "2026-11-20 16:59:60"))
+        if odd is None or odd.isascii():
+            assert times_of([text.encode() for text in column], "iso", NOW).tolist() == wanted
+
+
+def test_many_times_before_1970_are_read_as_one_is() -> None:
+    texts = [f"1969-12-31T23:59:{i % 60:02}Z" for i in range(100)]
+    assert times_of(texts, "iso", NOW).tolist() == [(i % 60 - 60) * 10**9 for i in range(100)]
