@@ -204,8 +204,8 @@ class Answering(asyncio.BufferedProtocol):
     async def _handle(self, answer: Coroutine[Any, Any, Sent]) -> None:
         try:
             sent = await answer
-        except Exception:
-            log.exception("a request could not be answered")
+        except Exception as error:  # noqa: BLE001 - any fault of a service
+            log.error("a request could not be answered: %s: %s", type(error).__name__, error)
             self.abort()
             return
         finally:
