@@ -6,6 +6,7 @@ from base64 import b64encode
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+from agent.errors import Hold
 from agent.http.client import Via
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ class Proxy(Via, frozen=True):
 def proxy_of(url: str, environ: Mapping[str, str]) -> Proxy | None:
     """The proxy for ``url`` by ``https_proxy``, ``http_proxy``, ``all_proxy`` and ``no_proxy``, lower case first.
 
-    This machine itself is never asked for through a proxy, as in Go (golang.org/x/net/http/httpproxy).
+    Raises Hold for one of another kind than http and https. This machine itself is never asked for through a proxy, as
+    in Go (golang.org/x/net/http/httpproxy).
     """
     parts = urlsplit(url)
     host = parts.hostname or ""
@@ -61,7 +63,14 @@ def _variable(environ: Mapping[str, str], name: str) -> str:
 
 
 def _proxy(url: str) -> Proxy:
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        said = "the environment names a proxy that is no http://HOST:PORT or https://HOST:PORT"
+        raise Hold("proxy_unusable", f"{said}; change it, or name the destination in no_proxy")
     address = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], "", "", ""))
     if parts.username is None:
         return Proxy(address, {})

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 MOST_ANSWER_BYTES: Final = 64 << 10
 MOST_DETAIL_BYTES: Final = 1 << 10
-PROXY_REFUSED: Final = 407
 USER_AGENT: Final = f"telemetry-agent/{__version__}"
 IDLE_SECONDS: Final = 50.0
 """Longer than most intervals, shorter than the minute after which load balancers close what is idle."""
@@ -128,8 +127,6 @@ class Session:
     ) -> Answer:
         sent = {**self._headers, **headers}
         reply = await client.request("POST", url, sent, pieces, proxy=proxy, most_bytes=MOST_ANSWER_BYTES)
-        if reply.status == PROXY_REFUSED and proxy is not None:
-            raise ProxyRefusedError(reply.status)
         text = printable(self.mask(reply.body.decode(errors="replace"))) if reply.body else ""
         return Answer(url, reply.status, reply.headers, reply.body, text)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import re
 import ssl
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, urlsplit
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 SHUTDOWN_SECONDS: Final = 1.0
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+_keep_alive: Final = re.compile(r"(?:^|[,\s])timeout\s*=\s*(\d{1,9})", re.IGNORECASE).search
 SAFE: Final = "%/:@!$&'()*+,;=~?[]"
 """What a path and a query may hold as it is (RFC 3986, section 3.3)."""
 
@@ -114,7 +116,7 @@ class Client:
             if connection is None:
                 raise NotConnectedError from None
             raise
-        self._keep(key, connection)
+        self._keep(key, connection, min(self._idle_seconds, _kept_seconds(reply)))
         return reply
 
     async def close(self) -> None:
@@ -136,11 +138,11 @@ class Client:
             connection.abort()
         return None
 
-    def _keep(self, key: tuple[str, str], connection: Connection) -> None:
-        if self._closed or not connection.idle:
+    def _keep(self, key: tuple[str, str], connection: Connection, seconds: float) -> None:
+        if self._closed or not connection.idle or seconds <= 0:
             connection.abort()
             return
-        timer = asyncio.get_running_loop().call_later(self._idle_seconds, connection.abort)
+        timer = asyncio.get_running_loop().call_later(seconds, connection.abort)
         self._idle.setdefault(key, []).append((connection, timer))
 
     async def _connected(self, target: Target, proxy: Via | None) -> Connection:
@@ -201,6 +203,15 @@ def target_of(url: str) -> Target:
     named = f"[{host}]" if ":" in host else host
     path = quote(parts.path or "/", SAFE) + (f"?{quote(parts.query, SAFE)}" if parts.query else "")
     return Target(parts.scheme == "https", host, port, named if port == default else f"{named}:{port}", path)
+
+
+def _kept_seconds(reply: Reply) -> float:
+    """For how long the server will keep the connection, less a second in which its end may be on the way.
+
+    ``Keep-Alive: timeout=5``, as most servers write it that close so early (RFC 2068, section 19.7.1.1).
+    """
+    found = _keep_alive(reply.headers.get("keep-alive", ""))
+    return float(found[1]) - 1.0 if found else float("inf")
 
 
 def _has_port(authority: str) -> bool:

@@ -308,17 +308,15 @@ async def test_a_proxy_that_refuses_the_tunnel_did_not_pass_it_on(tmp_path, stat
     assert caught.value.reason == reason
 
 
-async def test_a_proxy_that_refuses_a_plain_request_is_held_too(tmp_path):
-    async def proxy(reader, writer):
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
-        await writer.drain()
-        writer.close()
-
-    async with listening(proxy) as port, session(tmp_path, {"http_proxy": f"127.0.0.1:{port}"}) as opened:
-        with pytest.raises(Hold, match="wants a password") as caught:
+@pytest.mark.parametrize(
+    "given", ["socks5://me:secret-word@127.0.0.1:1080", "http://[::1", "http://x:99999", "http://"]
+)
+async def test_a_proxy_of_another_kind_is_held_and_its_password_not_told(tmp_path, given):
+    async with session(tmp_path, {"all_proxy": given}) as opened:
+        with pytest.raises(Hold, match="no_proxy") as caught:
             await post(opened, "http://loki.example/push")
-    assert caught.value.reason == "proxy_refused"
+    assert caught.value.reason == "proxy_unusable"
+    assert "secret-word" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

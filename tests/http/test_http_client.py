@@ -108,6 +108,17 @@ def answering(*answers: bytes, seen: list[tuple[bytes, bytes]] | None = None) ->
     return handle
 
 
+def patient(answer: bytes) -> Handle:
+    """Answers every request of a connection in the same way."""
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            await request(reader)
+            writer.write(answer)
+
+    return handle
+
+
 @pytest.fixture(scope="module")
 def authority() -> trustme.CA:
     return trustme.CA()
@@ -253,6 +264,18 @@ async def test_a_connection_nobody_uses_is_closed_by_us() -> None:
         await asked.post(here.url, b"x")
         await here.closed.wait()
         assert here.connections == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "connections"),
+    [(b"timeout=5, max=100", 1), (b"max=5,TIMEOUT = 60", 1), (b"timeout=1", 3), (b"timeout=0", 3), (b"timeout=x", 1)],
+)
+async def test_a_connection_is_not_used_when_the_server_is_about_to_close_it(said: bytes, connections: int) -> None:
+    answer = b"HTTP/1.1 204 No Content\r\nKeep-Alive: " + said + b"\r\n\r\n"
+    async with serving(patient(answer)) as here, asking() as asked:
+        for _ in range(3):
+            await asked.post(here.url, b"x")
+        assert here.connections == connections
 
 
 @pytest.mark.parametrize("with_reset", [False, True])
