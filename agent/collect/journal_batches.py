@@ -17,6 +17,7 @@ from agent.wire.journaljson import Entries, Reader, keyword_of, severity_of, tex
 
 if TYPE_CHECKING:
     from agent.collect.journal_options import JournalOptions
+    from agent.collect.journal_parse import MessageParser
     from agent.contract import Context
 
 LABELS_MOVED = "telemetry_agent_journal_labels_moved_total"
@@ -36,6 +37,7 @@ class Batches:
         self._reader = Reader(("MESSAGE", "PRIORITY", *self._labelled, *self._beside, *self._unit_fields))
         self._messages = Messages(options.max_line_bytes, context)
         self._severity = lru_cache(64)(severity_of)
+        self._parser = parser_of(options, context)
         self.streams = Streams(options.max_label_sets, self._labels)
         self.fields = complete(options, own_fields)
         """What journalctl has to print."""
@@ -87,7 +89,7 @@ class Batches:
         metadata = self._metadata(entries, numbers, moved)
         for i, cut_bytes in cut.items():
             metadata[i] = labels_of(dict(metadata.get(i, ())), {"cut_bytes": str(cut_bytes)})
-        return Logs(
+        batch = Logs(
             self._context.name,
             stream.labels,
             block,
@@ -98,6 +100,10 @@ class Batches:
             metadata=metadata,
             origin=stream.part(len(block), len(numbers), between).origin(len(block)),
         )
+        if self._parser is None:
+            return batch
+        stream.decision = stream.decision or self._parser.decision()
+        return self._parser.read(stream.decision, batch)
 
     def _labels(self, key: Key) -> Labels:
         """The labels of a key, and of no fields at all for an empty one."""
@@ -122,6 +128,15 @@ class Batches:
             if pairs[row]:
                 metadata[i] = pairs[row]
         return metadata
+
+
+def parser_of(options: JournalOptions, context: Context) -> MessageParser | None:
+    """What reads messages, where somebody asked for that; nothing of it is loaded otherwise."""
+    if options.parse == "none":
+        return None
+    from agent.collect.journal_parse import MessageParser
+
+    return MessageParser(options, context)
 
 
 def _at(entries: Entries, field: str, numbers: Sequence[int]) -> list[Any]:

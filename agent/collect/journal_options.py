@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 import msgspec
 from msgspec import Meta
 
+from agent.collect.parse_options import Named, Regex, expression_faults
 from agent.contract import Component
 from agent.options import SourceOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from contextlib import AbstractAsyncContextManager
 
     from agent.collect.journal import JournalSource
@@ -76,6 +77,20 @@ class JournalOptions(SourceOptions, frozen=True, forbid_unknown_fields=True, kw_
         dict[FieldPattern, LabelPattern],
         Meta(description="Journal fields that are kept beside each record, and what they are called there."),
     ] = msgspec.field(default_factory=dict)
+    parse: Annotated[
+        Named | Regex,
+        Meta(
+            description="The format of the messages, for processors that read their fields. 'auto' tells it for each "
+            "label set by its first messages. Each entry stays a record with the journal's time."
+        ),
+    ] = "none"
+    level: Annotated[
+        Literal["journal", "message"],
+        Meta(
+            description="Where levels come from: 'journal' is PRIORITY, which is 'info' for all that a unit prints; "
+            "'message' is what parse finds in the message, and PRIORITY where that says nothing."
+        ),
+    ] = "journal"
     max_label_sets: Annotated[
         int,
         Meta(
@@ -96,6 +111,13 @@ class JournalOptions(SourceOptions, frozen=True, forbid_unknown_fields=True, kw_
     def label_fields(self) -> Mapping[str, str]:
         """Each field that becomes a label, and the label's name."""
         return FIELDS if self.fields is None else self.fields
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """Pairs of key and message for what the types of the single options cannot say."""
+        if isinstance(self.parse, Regex):
+            yield from expression_faults("parse.regex", self.parse.regex)
+        if self.level == "message" and self.parse == "none":
+            yield "level", "nothing reads the messages: name their format in parse, or 'auto'"
 
 
 def _open(options: JournalOptions, context: Context) -> AbstractAsyncContextManager[JournalSource]:

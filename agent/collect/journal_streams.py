@@ -10,13 +10,16 @@ from array import array
 from collections.abc import Callable, Sequence
 from itertools import repeat
 from operator import ge, mul
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
 from agent.batch import Labels
 from agent.clock import NANOSECONDS
 from agent.collect.journal_origin import Part, first_of, stream_of
+
+if TYPE_CHECKING:
+    from agent.collect.journal_parse import Decision
 
 FORGOTTEN_AFTER_SECONDS = 3600.0
 MOST_BACK_NS = NANOSECONDS
@@ -26,13 +29,14 @@ Key = tuple[Any, ...]
 
 
 class Stream(Struct):
-    """One label set."""
+    """One label set; ``decision`` is what its messages are taken for."""
 
     key: Key
     labels: Labels
     next_byte: int
     seen_seconds: float = 0.0
     last_ns: int = 0
+    decision: Decision | None = None
 
     def times(self, times_us: Sequence[int]) -> array[int]:
         """The times of the next records, in nanoseconds."""

@@ -91,12 +91,13 @@ class ParseOptions(SourceOptions, frozen=True, forbid_unknown_fields=True, kw_on
         }
         for key, expression in written.items():
             if expression:
-                yield from _regex_faults(key, expression)
+                yield from expression_faults(key, expression)
         if self.timezone is not None:
             yield from _zone_faults(self.timezone)
 
 
-def _regex_faults(key: str, expression: str) -> Iterator[tuple[str, str]]:
+def expression_faults(key: str, expression: str) -> Iterator[tuple[str, str]]:
+    """Why ``expression``, the value of ``key``, is no regular expression, or none that gives fields."""
     import re
 
     try:
