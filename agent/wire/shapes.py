@@ -116,7 +116,7 @@ class Shaped(Struct, frozen=True):
         groups.pop("mark", None)
         texts = {name: text.decode("utf-8", "replace") for name, text in groups.items() if text is not None}
         for name in self.numbers & texts.keys():
-            if _is_number(texts[name]):
+            if is_number(texts[name]):
                 texts[name] = int(texts[name])  # type: ignore[assignment]  # the mapping is one of text until here
         return texts
 
@@ -126,7 +126,8 @@ class Shaped(Struct, frozen=True):
         return any(shape.sure and shape.pattern.fullmatch(record) is not None for shape in self.shapes)
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
+    """Whether a text is a whole number of a size that all who read it can hold."""
     return len(text) <= 18 and text.isascii() and text.isdigit()
 
 

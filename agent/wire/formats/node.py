@@ -22,7 +22,7 @@ from agent.wire.format import Joining
 from agent.wire.shapes import Shape, Shaped
 
 _NAMES: Final = (
-    rb"TRACE|DEBUG|INFO|WARN|WARNING|ERROR|FATAL|trace|silly|debug|verbose|http|info|warn|warning|error|fatal"
+    rb"TRACE|DEBUG|INFO|WARN|WARNING|ERROR|FATAL|trace|silly|debug|verbose|http(?!:)|info|warn|warning|error|fatal"
 )
 _SEVERITIES: Final = severities(http=9, Error=17, Exception=17, Warning=13)
 

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from agent.wire.joining import beginning_with
-from agent.wire.shapes import Shape, Shaped
+from agent.wire.shapes import Shape, Shaped, is_number
 from agent.wire.timestamps import PATTERNS
 
 _LEVELS: Final = rb"(?:DEBUG[1-5]?|INFO|NOTICE|WARNING|LOG|ERROR|FATAL|PANIC)"
@@ -78,20 +78,23 @@ def _plain(value: Any) -> Any:
     return value.replace("\n\t", "\n").rstrip("\r") if isinstance(value, str) else value
 
 
-def _csv_fields(record: str) -> Mapping[str, Any] | None:
+def _csv_fields(record: str) -> dict[str, Any]:
+    """The columns; none where one is longer than what reads CSV takes (128 KiB)."""
     try:
         row = next(csv.reader([record]), [])
     except csv.Error:
-        return None
+        return {}
     found: dict[str, Any] = {name: value for name, value in zip(_CSV_NAMES, row, strict=False) if value}
-    return found | {name: int(found[name]) for name in _WHOLE & found.keys() if found[name].isdecimal()}
+    return found | {name: int(found[name]) for name in _WHOLE & found.keys() if is_number(found[name])}
 
 
 class _Postgres(Shaped, frozen=True):
     def fields(self, record: bytes) -> Mapping[str, Any] | None:
-        if _CSV.pattern.fullmatch(record) is not None:
-            return _csv_fields(record.decode("utf-8", "replace"))
-        return super().fields(record)
+        found = _CSV.pattern.fullmatch(record)
+        if found is None:
+            return super().fields(record)
+        known = {"time": found["time"].decode(), "level": found["level"].decode()}
+        return known | _csv_fields(record.decode("utf-8", "replace"))
 
 
 FORMAT: Final = _Postgres("postgres", (_STDERR, _CSV), _JOINING, frozenset(), _stderr_fields)

@@ -91,3 +91,21 @@ def test_a_csv_record_of_an_older_version_has_fewer_fields() -> None:
     assert fields is not None
     assert (fields["pid"], fields["sqlstate"], fields["message"]) == (71, "22012", 'a "b" c')
     assert "application" not in fields
+
+
+@pytest.mark.parametrize("statement", [b"x" * 200_000, b'"" ' * 100_000])
+def test_of_a_csv_record_too_long_to_be_taken_apart_time_and_level_are_known(statement: bytes) -> None:
+    record = (
+        TIME
+        + b',"clerk","shop",71,"[local]",6b.1,3,"SELECT",2026-11-20 16:40:00 UTC,3/8,0,ERROR,22012,"%s"' % statement
+    )
+    assert FORMAT.fields(record) == {"time": TIME.decode(), "level": "ERROR"}
+
+
+def test_a_number_that_is_too_long_stays_text() -> None:
+    record = TIME + b',"clerk","shop",%s,"[local]",6b.1,3,"SELECT",2026-11-20 16:40:00 UTC,3/8,0,LOG,00000,"a"' % (
+        b"7" * 5000
+    )
+    fields = FORMAT.fields(record)
+    assert fields is not None
+    assert fields["pid"] == "7" * 5000
