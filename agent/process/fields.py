@@ -10,13 +10,15 @@ and mappings are JSON.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, lru_cache
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from agent.process.fields_access import access_columns
 from agent.process.selection import counted, records_of
 from agent.wire.formats import format_of
 from agent.wire.formats.json import MESSAGES
@@ -25,6 +27,8 @@ from agent.wire.severity import LEVELS, level_of
 if TYPE_CHECKING:
     from agent.batch import Logs
     from agent.wire.format import Format
+
+log = logging.getLogger("telemetry_agent.process")
 
 MESSAGE: Final = "message"
 LEVEL: Final = "level"
@@ -96,7 +100,7 @@ class Table:
     def message(self, place: int) -> str:
         """The message of one record, without a look at the others."""
         record = self.records[place]
-        fields = None if self._format is None else self._format.fields(record)
+        fields = None if self._format is None else rows_of(self._format.fields, (record,))[0]
         message = None if fields is None else _plain(fields.get(MESSAGE))
         return _text(record) if message is None else text_of(message)
 
@@ -150,7 +154,23 @@ class Table:
             columns = json_columns(self.batch, self._names)
             if columns is not None:
                 return columns
-        return list(map(self._format.fields, self.records))
+        access = access_columns(self.batch, self._format, self._names)
+        return access if access is not None else rows_of(self._format.fields, self.records)
+
+
+def rows_of(fields: Callable[[bytes], Mapping[str, Any] | None], records: Sequence[bytes]) -> list[Any]:
+    """What each record holds. A record on which its format fails is as one that is not of it."""
+    try:
+        return list(map(fields, records))
+    except Exception:
+        log.debug("a format failed on a record", exc_info=True)
+    rows: list[Any] = []
+    for record in records:
+        try:
+            rows.append(fields(record))
+        except Exception:  # noqa: BLE001 - as above
+            rows.append(None)
+    return rows
 
 
 def json_columns(batch: Logs, names: Sequence[str]) -> Mapping[str, Column] | None:

@@ -97,7 +97,7 @@ def fields_of(groups: dict[str, Any]) -> Mapping[str, Any]:
     fields = {name: value for name, value in groups.items() if value != "-"}
     if "body_bytes_sent" in groups:
         fields["body_bytes_sent"] = fields.get("body_bytes_sent", 0)
-    fields |= request_parts(fields.pop("request"))
+    fields |= request_parts(fields.pop("request", ""))
     rest = fields.pop("rest", "").rstrip()
     named = {found[1]: _value(found[2] or found[3] or "") for found in _NAMED.finditer(rest)}
     if rest:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.process import fields
-from agent.process.fields import Reader, at_least, json_columns
+from agent.process.fields import Reader, at_least, json_columns, rows_of
 from agent.wire.formats import format_of
 from tests.process.making import ERROR, INFO, WARN, logs, pairs
 
@@ -67,6 +67,15 @@ def test_lines_that_are_not_one_object_each_are_read_one_by_one(block: bytes) ->
     assert json_columns(batch, ("a",)) is None
     expected = [(format_of("json").fields(record) or {}).get("a") for record in batch.records()]
     assert column(batch, "a") == expected
+
+
+def test_a_format_that_fails_loses_no_record() -> None:
+    def failing(record: bytes) -> dict[str, str]:
+        if record == b"bad":
+            raise KeyError("bad")
+        return {"a": record.decode()}
+
+    assert rows_of(failing, [b"x", b"bad", b"y"]) == [{"a": "x"}, None, {"a": "y"}]
 
 
 OBJECTS = st.lists(

@@ -125,6 +125,13 @@ def test_what_php_said_goes_on_the_error_it_belongs_to() -> None:
     assert (fields["client"], fields["server"]) == ("10.0.0.1", "a")
 
 
+def test_a_request_that_never_came_has_no_parts() -> None:
+    fields = FORMAT.fields(b'10.0.0.1 - - [20/Nov/2026:16:40:01 +0000] "-" 408 0 "-" "-"')
+    assert fields is not None
+    assert fields["status"] == 408
+    assert fields.keys().isdisjoint({"request", "method", "path", "protocol"})
+
+
 def test_a_line_end_of_windows_is_no_part_of_a_record() -> None:
     fields = FORMAT.fields(LINE % (b"", 200) + b"\r")
     assert fields is not None
