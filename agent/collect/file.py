@@ -66,8 +66,8 @@ class FileSource:
         self._watch_fault = ""
         self._guard = SpoolGuard(context.host.spool_dir, context.host.written)
         self._faults = Faults(context.name, context.meter)
-        self._followed = Followed(options, self._guard, self._faults, context.positions)
-        self._scan = Scan(options, self._followed, first_start=context.first_start)
+        self._followed = Followed(options, self._guard, self._faults)
+        self._scan = Scan(options, self._followed, context.positions, first_start=context.first_start)
         self._reading = reading
         self._parser = reading or parser_of(options, context)
         self._turns = Turns(options, self._followed, self._faults, self._parser)
@@ -87,6 +87,7 @@ class FileSource:
         return await self._worker.run(self._again, origin)
 
     def _again(self, origin: Origin) -> Logs | None:
+        self._scan.load()
         encoding = encoding_of(self._options.encoding)
         block = read_again(origin, sorted(self._followed.directories), self._guard, encoding)
         if block is None:

@@ -18,10 +18,13 @@ STARTED = "started"
 class Absent:
     """Cursors by key. ``damaged`` are keys whose position could not be understood."""
 
-    def __init__(self, positions: Mapping[str, str]) -> None:
+    def __init__(self) -> None:
         self._cursors: dict[str, tuple[Inode, Cursor]] = {}
         self._keys: dict[Inode, str] = {}
         self.damaged: list[str] = []
+
+    def load(self, positions: Mapping[str, str]) -> None:
+        """Takes in the positions as they were committed."""
         for key, value in positions.items():
             if key == STARTED or key.startswith(ARCHIVE):
                 continue

@@ -41,7 +41,7 @@ MOST_ORIGINALS = 8
 class Archives:
     """Compressed files by inode, and the queue of those that have something to read."""
 
-    def __init__(self, options: FileOptions, followed: Followed, positions: Mapping[str, str]) -> None:
+    def __init__(self, options: FileOptions, followed: Followed) -> None:
         self._options = options
         self._followed = followed
         self._encoding = encoding_of(options.encoding)
@@ -54,11 +54,14 @@ class Archives:
         self._as_they_were: dict[Inode, tuple[int, int]] = {}
         self._discovery = Discovery(options.paths, options.exclude, options.max_directories)
         self._naming = any(path.endswith(SUFFIXES) for path in options.paths)
+
+    def load(self, positions: Mapping[str, str]) -> None:
+        """Takes in the positions as they were committed."""
         for key, value in positions.items():
             if key.startswith(ARCHIVE):
                 cursor = decode(value)
                 if cursor is None:
-                    followed.pending[key] = None
+                    self._followed.pending[key] = None
                 else:
                     (self._done if cursor.done else self._left)[key] = cursor
 

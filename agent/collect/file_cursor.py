@@ -15,11 +15,15 @@ Readers pass over names they do not know, so that an older agent opens the posit
 from __future__ import annotations
 
 import json
+from typing import Any, Final
 
+import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
 from agent.collect.file_identity import NOTHING, Fingerprint
+
+_ENCODED: Final = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class Cursor(Struct, frozen=True):
@@ -45,7 +49,7 @@ class Cursor(Struct, frozen=True):
 
     def encode(self) -> str:
         """ASCII: a file name that is not UTF-8 survives as escaped surrogates."""
-        return json.dumps(
+        return _ENCODED(
             {
                 "path": self.path,
                 "offset": self.offset,
@@ -58,27 +62,56 @@ class Cursor(Struct, frozen=True):
                 "skipping": self.skipping,
                 "gone": self.gone,
                 **({"done": True} if self.done else {}),
-            },
-            separators=(",", ":"),
+            }
         )
+
+
+class _Kept(Struct):
+    """The object as it is written."""
+
+    path: str
+    offset: int
+    size: int = 0
+    mtime_ns: int = -1
+    prefix_bytes: int = 0
+    prefix: str = ""
+    before_bytes: int = 0
+    before: str = ""
+    skipping: bool = False
+    gone: int = 0
+    done: bool = False
+
+
+_KEPT: Final = msgspec.json.Decoder(_Kept)
 
 
 def decode(value: str) -> Cursor | None:
     """The cursor in ``value``, or None where it is none: then the file is read again from its beginning."""
     try:
-        raw = json.loads(value)
-        cursor = Cursor(
-            path=str(raw["path"]),
-            offset=int(raw["offset"]),
-            size=int(raw.get("size", 0)),
-            mtime_ns=int(raw.get("mtime_ns", -1)),
-            prefix=Fingerprint(int(raw.get("prefix_bytes", 0)), str(raw.get("prefix", ""))),
-            before=Fingerprint(int(raw.get("before_bytes", 0)), str(raw.get("before", ""))),
-            skipping=bool(raw.get("skipping", False)),
-            gone=int(raw.get("gone", 0)),
-            done=bool(raw.get("done", False)),
-        )
+        kept = _kept(value)
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
+    cursor = Cursor(
+        kept.path,
+        kept.offset,
+        kept.size,
+        kept.mtime_ns,
+        Fingerprint(kept.prefix_bytes, kept.prefix) if kept.prefix_bytes else NOTHING,
+        Fingerprint(kept.before_bytes, kept.before) if kept.before_bytes else NOTHING,
+        kept.skipping,
+        kept.gone,
+        kept.done,
+    )
     sound = 0 <= cursor.before.length <= cursor.offset and cursor.prefix.length >= 0
     return cursor if sound else None
+
+
+def _kept(value: str) -> _Kept:
+    """Raises ValueError, TypeError, KeyError or AttributeError for what is no position."""
+    try:
+        return _KEPT.decode(value)
+    except msgspec.DecodeError:  # a name that is not UTF-8 is no text to msgspec
+        raw: dict[str, Any] = json.loads(value)
+        kept = {name: raw[name] for name in _Kept.__struct_fields__ if name in raw}
+        path = str(kept.pop("path"))
+        return msgspec.structs.replace(msgspec.convert({"path": "", **kept}, _Kept), path=path)

@@ -36,11 +36,11 @@ class Followed:
     ``directories`` are those to watch. ``rescan`` asks for a scan before the next one is due.
     """
 
-    def __init__(self, options: FileOptions, guard: SpoolGuard, faults: Faults, positions: Mapping[str, str]) -> None:
+    def __init__(self, options: FileOptions, guard: SpoolGuard, faults: Faults) -> None:
         self.tails: dict[Inode, Tail] = {}
         self.by_name: dict[str, Tail] = {}
         self.ready: dict[Tail, None] = {}
-        self.absent = Absent(positions)
+        self.absent = Absent()
         self.pending: dict[str, str | None] = {}
         self.directories: set[str] = set()
         self.names = Names()
@@ -49,9 +49,14 @@ class Followed:
         self.guard = guard
         self.faults = faults
         self.open_files = OpenFiles(options.max_open_files)
-        self.archives = Archives(options, self, positions)
+        self.archives = Archives(options, self)
         self._compressed: dict[str, str] = {}
         self._rotate_wait_seconds = options.rotate_wait_seconds
+
+    def load(self, positions: Mapping[str, str]) -> None:
+        """Takes in the positions as they were committed."""
+        self.absent.load(positions)
+        self.archives.load(positions)
 
     def path_of(self, key: str) -> str:
         """The name under which a file was found, by its key; empty where that is not known."""

@@ -31,7 +31,10 @@ class Relatives:
         self._most = most
         self._born_ns: dict[str, dict[str, int]] = {}
         self._listed: dict[str, tuple[int, bool]] = {}
-        for _, key, cursor in followed.absent:
+
+    def load(self) -> None:
+        """Learns of the files that are not there."""
+        for _, key, cursor in self._followed.absent:
             self._add(cursor.path, key)
 
     def learn(self, new: Iterable[Tail]) -> None:

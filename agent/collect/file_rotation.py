@@ -50,7 +50,7 @@ class SpoolGuard:
 
 
 class Names:
-    """Where files lie now, by inode; each directory is looked up once in the life of this object."""
+    """Where files lie now, by inode; each directory is looked up once, until ``forget``."""
 
     def __init__(self) -> None:
         self._listed: dict[str, dict[int, list[str]]] = {}
@@ -83,6 +83,10 @@ class Names:
         except OSError:
             return []
         return sorted(path for number, paths in listed if number not in known for path in paths)
+
+    def forget(self) -> None:
+        """Gives back the memory of what was listed; what is asked for next is looked up anew."""
+        self._listed.clear()
 
     def _list(self, directory: str) -> dict[int, list[str]]:
         if directory not in self._listed:

@@ -7,6 +7,7 @@ decides where reading starts; whatever appears later is read from its beginning.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 from agent.clock import NANOSECONDS, Time
 from agent.collect.file_absent import STARTED
@@ -29,18 +30,29 @@ _Present = dict[Inode, tuple[str, os.stat_result]]
 class Scan:
     """Keeps ``followed`` in step with the directories."""
 
-    def __init__(self, options: FileOptions, followed: Followed, *, first_start: bool) -> None:
+    def __init__(
+        self, options: FileOptions, followed: Followed, positions: Mapping[str, str], *, first_start: bool
+    ) -> None:
         self._options = options
         self._followed = followed
         self._discovery = Discovery(options.paths, options.exclude, options.max_directories)
         self._from_end = first_start and options.start_at == "end"
         self._first = True
-        self._unsearched = {key for _, key, _ in followed.absent}
+        self._unsearched: set[str] = set()
+        self._positions: Mapping[str, str] | None = positions
         self._encoding = encoding_of(options.encoding)
         self._old = Old(options.max_age_seconds)
         self._relatives = Relatives(followed, options.max_files)
         self._new: dict[Tail, None] = {}
         self._failures: dict[str, OSError] = {}
+
+    def load(self) -> None:
+        """Takes in the committed positions, once; of ten thousand files that takes a while."""
+        positions, self._positions = self._positions, None
+        if positions is not None:
+            self._followed.load(positions)
+            self._unsearched = {key for _, key, _ in self._followed.absent}
+            self._relatives.load()
 
     def wanted(self, renamed: set[str]) -> bool:
         """Whether names that came or went ask for a scan."""
@@ -49,6 +61,7 @@ class Scan:
 
     def run(self, now: Time) -> None:
         """Looks at every file there is and every file that was; takes note of names, sizes and times."""
+        self.load()
         followed = self._followed
         followed.rescan = False
         followed.guard.refresh()
@@ -74,13 +87,14 @@ class Scan:
         self._put_in_order()
         self._relatives.learn(self._new)
         self._forget(now)
-        followed.directories.update(os.path.dirname(path) for path in followed.by_name)
+        followed.directories.update({path.rpartition("/")[0] or "/" for path in followed.by_name})
         followed.files_left_alone = len(self._old)
         followed.faults.left_alone(self._options.max_age_seconds, len(self._old))
         followed.faults.left_out("max_files", self._options.max_files, followed.files_left_out)
         followed.faults.left_out("max_directories", self._options.max_directories, found.directories_left_out)
         faulty = [tail.shown for tail in followed.tails.values() if tail.error]
         followed.faults.listing(self._failures, (*faulty, *followed.archives.faulty()))
+        followed.names.forget()
         self._first = False
 
     def _by_inode(self, found: Found) -> _Present:
