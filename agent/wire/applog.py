@@ -34,9 +34,16 @@ WITHIN: Final = rb"[^\nSEP]{0,160}?"
 
 
 def levels_of(names: bytes) -> bytes:
-    """An expression for one of ``names`` (``A|B``) as a word of its own; most bytes are ruled out by the first."""
-    first = bytes({name[0] for name in names.split(b"|")})
-    return rb"(?=[" + first + rb"])(?<![\w.-])(?P<level>" + names + rb")(?![\w.-])"
+    """An expression for one of ``names`` (``A|B``) as a word of its own; most bytes are ruled out by the first.
+
+    A name in small letters may be any word of a message, so it counts only in brackets, as structlog has it.
+    """
+    each = names.split(b"|")
+    first = bytes({name[0] for name in each})
+    small = b"|".join(name for name in each if name[:1].islower())
+    capital = b"|".join(name for name in each if not name[:1].islower())
+    words = capital + (rb"|(?<=\[)(?:" + small + rb")(?= {0,9}\])" if small else b"")
+    return rb"(?=[" + first + rb"])(?<![\w.-])(?P<level>" + words + rb")(?![\w.-])"
 
 
 def head(time: bytes, names: bytes, **more: Any) -> Shape:
@@ -47,7 +54,7 @@ def head(time: bytes, names: bytes, **more: Any) -> Shape:
 def levelled(time: bytes, names: bytes, *, sure: bool, **more: Any) -> tuple[Shape, Shape]:
     """The shapes of records that begin with ``time``: with a level near it, and without."""
     between = rb"(?>" + WITHIN + levels_of(names) + rb")"
-    after = rb"[\]:>)|]*+[ \t]*+(?:- |: )?+(?P<message>.*)"
+    after = rb" {0,9}+[\]:>)|]*+[ \t]*+(?:- |: )?+(?P<message>.*)"
     return (
         Shape(time + between, after, sure=sure, **more),
         Shape(time, rb"[\],:]*+[ \t]*+(?P<message>.*)", sure=False, **more),

@@ -21,13 +21,19 @@ from agent.wire.applog import ISO, cut, head, levelled, severities
 from agent.wire.format import Joining
 from agent.wire.shapes import Shape, Shaped
 
-_NAMES: Final = (
-    rb"TRACE|DEBUG|INFO|WARN|WARNING|ERROR|FATAL|trace|silly|debug|verbose|http(?!:)|info|warn|warning|error|fatal"
-)
+_SMALL: Final = rb"trace|silly|debug|verbose|http|info|warn|warning|error|fatal"
+_NAMES: Final = rb"TRACE|DEBUG|INFO|WARN|WARNING|ERROR|FATAL|" + _SMALL
 _SEVERITIES: Final = severities(http=9, Error=17, Exception=17, Warning=13)
 
 _JOINING: Final = Joining(re.compile(rb"\n(?<!\^\n)(?<!\^\n\n)(?=[^\s}\])])(?![^\n]{0,512}\n\s{0,512}\^)"))
 """Also kept together: the line of code that threw, with the caret below it, and the error that follows."""
+
+_WINSTON: Final = Shape(
+    rb"\[?" + ISO + rb"\]?[ \t]{1,4}\[?(?P<level>" + _SMALL + rb")(?=[:\]])",
+    rb"\]?:? ?(?P<message>.*)",
+    severities=_SEVERITIES,
+    sure=False,
+)
 
 _SHAPES: Final = (
     Shape(
@@ -35,6 +41,7 @@ _SHAPES: Final = (
         level="mark",
         severities=_SEVERITIES,
     ),
+    _WINSTON,
     *levelled(rb"\[?" + ISO, _NAMES, sure=False, severities=_SEVERITIES),
     Shape(rb"(?P<level>" + _NAMES + rb"): ", sure=False, severities=_SEVERITIES),
     Shape(
@@ -50,6 +57,7 @@ _SHAPES: Final = (
 )
 
 _HEADS: Final = (
+    _WINSTON,
     head(rb"\[?" + ISO, _NAMES, severities=_SEVERITIES),
     *(shape for shape in _SHAPES if b"<time>" not in shape.head),
 )

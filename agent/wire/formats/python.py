@@ -22,9 +22,13 @@ from agent.wire.severity import PYTHON, severity_of
 from agent.wire.shapes import Shape, Shaped
 
 _NAMES: Final = rb"DEBUG|INFO|WARNING|WARN|ERROR|CRITICAL|FATAL|TRACE|SUCCESS|NOTSET|Level \d{1,3}"
+_NEAR: Final = _NAMES + rb"|debug|info|warning|error|critical|exception"
 _LEVEL: Final = rb"(?P<level>" + _NAMES + rb")"
 _SEVERITIES: Final = severities(
-    CRITICAL=21, **{f"Level {number}": max(1, severity_of(number, PYTHON)) for number in range(1, 100)}
+    CRITICAL=21,
+    critical=21,
+    exception=17,
+    **{f"Level {number}": max(1, severity_of(number, PYTHON)) for number in range(1, 100)},
 )
 _LOGGER: Final = rb"(?P<logger>[\w.<>-]{1,128}+)"
 _TRACEBACK: Final = "\nTraceback (most recent call last):\n"
@@ -57,12 +61,12 @@ _SHAPES: Final = (
     ),
     Shape(rb"\[" + ISO + rb": " + _LEVEL + rb"/(?P<process>[^\]\nSEP]{0,128}+)\] ", severities=_SEVERITIES),
     Shape(_LEVEL + rb":(?P<logger>[^:\s]{1,128}+):", severities=_SEVERITIES),
-    *levelled(rb"\[?" + ISO, _NAMES, sure=False, severities=_SEVERITIES),
+    *levelled(rb"\[?" + ISO, _NEAR, sure=False, severities=_SEVERITIES),
     Shape(rb"\[?" + _LEVEL + rb"(?![\w.-])\]?:?[ \t]*+", severities=_SEVERITIES, sure=False),
     *_ENDS,
 )
 _HEADS: Final = (
-    head(rb"\[?" + ISO, _NAMES, severities=_SEVERITIES),
+    head(rb"\[?" + ISO, _NEAR, severities=_SEVERITIES),
     Shape(rb"\[?" + _LEVEL + rb"(?![\w.-])", severities=_SEVERITIES),
     *_ENDS,
 )

@@ -39,6 +39,8 @@ def records(name: str, lines: bytes) -> list[bytes]:
         ("python", b"2026-11-20 16:40:01,123 WARNING [shop.orders:12] low", AT + MS, 13),
         ("python", b"2026-11-20 16:40:01.123 | ERROR    | shop.orders:pay:12 - no price", AT + MS, 17),  # loguru
         ("python", b"2026-11-20T16:40:01.123+00:00 shop CRITICAL out of stock", AT + MS, 21),
+        ("python", b"2026-11-20T16:40:01.123Z [warning  ] low stock   [shop.orders] left=3", AT + MS, 13),  # structlog
+        ("python", b"2026-11-20 16:40:01 no error info is a debug level", AT, 0),
         ("python", b"[2026-11-20 16:40:01 +0000] [71] [INFO] Booting worker with pid: 71", AT, 9),  # gunicorn
         ("python", b'INFO:     127.0.0.1:52 - "GET / HTTP/1.1" 200 OK', 0, 9),  # uvicorn
         ("python", b"2026-11-20 16:40:01 nothing of a level", AT, 0),
@@ -62,6 +64,7 @@ def records(name: str, lines: bytes) -> list[bytes]:
         ("go", b"fatal error: concurrent map writes\n\ngoroutine 7 [running]:", 0, 21),
         ("node", b"[2026-11-20T16:40:01.123Z] warn: low", AT + MS, 13),
         ("node", b"2026-11-20 16:40:01 [error] no", AT, 17),
+        ("node", b"2026-11-20T16:40:01.123Z GET http://a/ an error: none", AT + MS, 0),
         ("node", b"TypeError: x is not a function\n    at pay (/srv/a.js:1:2)", 0, 17),
         ("node", b"(node:71) MaxListenersExceededWarning: Possible leak", 0, 13),
         ("ruby", b"W, [2026-11-20T16:40:01.123000 #71]  WARN -- : low", AT + MS, 13),
