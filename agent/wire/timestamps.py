@@ -210,7 +210,7 @@ def _same(column: bytes) -> None:
 
 
 def _is_same(column: bytes) -> bool:
-    return column.count(column[0]) == len(column)
+    return column == column[:1] * len(column)
 
 
 def _fractions(texts: Texts, together: bytes, at: int, digits: int) -> Iterable[int]:
