@@ -428,6 +428,37 @@ async def test_who_does_not_take_an_answer_is_cut_off_and_counted() -> None:
         writer.transport.abort()
 
 
+async def test_who_takes_answers_late_gets_them_all_and_more() -> None:
+    async with served() as here:
+        reader, writer = await here.connect(limit=1 << 22)
+        writer.transport.pause_reading()  # type: ignore[attr-defined] # a stream's transport reads
+        writer.write(get("/big") * 20)
+        while not here.door._open or not next(iter(here.door._open))._crowded:
+            await asyncio.sleep(0)
+        asked_before = len(here.echo.asked)
+        assert asked_before < 20
+        writer.write(get("/x"))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert len(here.echo.asked) == asked_before
+        writer.transport.resume_reading()  # type: ignore[attr-defined]
+        for _ in range(20):
+            assert (await one(reader))[1] == BIG
+        assert (await one(reader))[1] == b"/x"
+        await gone(writer)
+
+
+async def test_who_asks_for_the_end_and_takes_nothing_is_cut_off_too() -> None:
+    async with served(Echo(idle_seconds=0.1)) as here:
+        _, writer = await here.connect(limit=1)
+        writer.transport.pause_reading()  # type: ignore[attr-defined] # a stream's transport reads
+        writer.write(get("/big") * 20 + get("/big", "Connection: close"))
+        writer.write_eof()
+        while not here.echo.counted["not taken"]:
+            await asyncio.sleep(0.005)
+        writer.transport.abort()
+
+
 # Who is in
 
 

@@ -15,7 +15,7 @@ import trustme
 
 from agent.http.addresses import Resolver
 from agent.http.client import Client, NotConnectedError, ProxyRefusedError, Via, target_of
-from agent.http.exchange import MOST_HEAD_BYTES, SLICE_BYTES, LostError, Reply, slices
+from agent.http.exchange import MOST_HEAD_BYTES, SLICE_BYTES, Connection, LostError, Reply, slices
 from agent.http.tls import tls_context
 from agent.worker import Worker
 
@@ -194,6 +194,54 @@ async def test_a_server_that_does_not_read_is_not_buffered_for() -> None:
             go_on.set()
     assert buffered
     assert max(buffered) <= 2 * SLICE_BYTES
+
+
+@pytest.mark.parametrize("with_tls", [False, True])
+async def test_a_server_that_reads_late_gets_every_byte(
+    with_tls: bool, authority: trustme.CA, trusting: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crowded = asyncio.Event()
+    pauses: list[int] = []
+    real = Connection.pause_writing
+
+    def noted(connection: Connection) -> None:
+        real(connection)
+        pauses.append(1)
+        crowded.set()
+
+    async def late(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.pause_reading()  # type: ignore[attr-defined] # a stream's transport reads
+        await crowded.wait()
+        writer.transport.resume_reading()  # type: ignore[attr-defined]
+        await answering(NO_CONTENT, seen=seen)(reader, writer)
+
+    seen: list[tuple[bytes, bytes]] = []
+    pieces = [bytes([number]) * 100_000 for number in range(200)]
+    monkeypatch.setattr(Connection, "pause_writing", noted)
+    async with (
+        serving(late, server_tls(authority, "127.0.0.1") if with_tls else None) as here,
+        asking(trusting) as asked,
+    ):
+        await asked.post(f"http{'s' * with_tls}://127.0.0.1:{here.port}/", *pieces)
+    assert pauses
+    assert seen[0][1] == b"".join(pieces)
+
+
+async def test_a_connection_that_ends_while_there_is_no_room_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    crowded = asyncio.Event()
+    monkeypatch.setattr(
+        Connection, "pause_writing", lambda connection: (setattr(connection, "_crowded", True), crowded.set())
+    )
+
+    async def shut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.pause_reading()  # type: ignore[attr-defined] # a stream's transport reads
+        await crowded.wait()
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        writer.transport.abort()
+
+    async with serving(shut) as here, asking(within_seconds=3600.0) as asked:
+        with pytest.raises(ConnectionError):
+            await asked.post(here.url, bytes(32 << 20))
 
 
 @pytest.mark.parametrize(
