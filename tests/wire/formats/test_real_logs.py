@@ -1,4 +1,4 @@
-"""Logs that real programs wrote: every record of every sample is read as it was reviewed, in blocks of any size."""
+"""Logs that real programs wrote: every record of every sample is read as it was reviewed."""
 
 from __future__ import annotations
 
