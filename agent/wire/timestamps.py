@@ -9,8 +9,9 @@
 
             └── second ──┘└ fraction ┘└ zone or year ┘
 
-Times of one log look alike, and those of one second begin alike: that part is read once a second, and fractions by
-``int`` on a column of slices. Only what does not look like the first of its length is read on its own.
+Times of one log look alike, and those of one minute begin alike: that part is read once (agent/wire/minutes.py), and
+seconds and fractions of many by arithmetic on their columns. Only what does not look like the first of its length is
+read on its own.
 """
 
 from __future__ import annotations
@@ -18,14 +19,13 @@ from __future__ import annotations
 import re
 from array import array
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime, timedelta, timezone, tzinfo
-from functools import lru_cache
 from itertools import compress, repeat
 from operator import add, eq, itemgetter, mul
 from typing import Any, Final, Literal
 
 from agent.wire.digits import LANE_BYTES, MOST, everywhere, lanes, numbers
 from agent.wire.format import Moment
+from agent.wire.minutes import UNKNOWN_BELOW, Seconds, seconds_of, text_of
 
 Layout = Literal["iso", "clf", "syslog", "ctime", "klog", "epoch"]
 Texts = Sequence[bytes] | Sequence[str]
@@ -43,30 +43,14 @@ PATTERNS: Final[dict[Layout, bytes]] = {
 _ANY: Final = re.compile(b"|".join(b"(?P<%s>%s)" % (layout.encode(), PATTERNS[layout]) for layout in PATTERNS))
 
 NANOSECONDS: Final = 1_000_000_000
-MOST_AHEAD: Final = timedelta(days=1)
 LONGEST: Final = 64
 BULK: Final = 32
 """Of so many texts the way by columns is shorter."""
-_NONE: Final = -9 * NANOSECONDS * NANOSECONDS
-_NONE_BELOW: Final = -8 * NANOSECONDS * NANOSECONDS
-_MOST: Final = -_NONE_BELOW  # about the years 1717 to 2223
-
 _SIZES: Final = ((0, 9e9, NANOSECONDS), (9e9, 9e12, 1_000_000), (9e12, 9e15, 1_000), (9e15, 9e18, 1))
 """Numbers from the first and below the second are to be multiplied with the third."""
 
 _DIGITS: Final = {9: NANOSECONDS, 10: NANOSECONDS, 13: 1_000_000, 16: 1_000, 19: 1}
 """The same by how many digits there are."""
-
-_NAMES: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_MONTHS: Final = {name: number for number, name in enumerate(_NAMES, 1)}
-_MINUTES: Final[dict[Layout, re.Pattern[str]]] = {
-    "iso": re.compile(r"(?P<y>\d{4})[-/](?P<m>\d\d)[-/](?P<d>\d\d)[T t](?P<H>\d\d):(?P<M>\d\d):", re.A),
-    "clf": re.compile(r"(?P<d>\d\d)/(?P<b>[A-Z][a-z]{2})/(?P<y>\d{4}):(?P<H>\d\d):(?P<M>\d\d):", re.A),
-    "syslog": re.compile(r"(?P<b>[A-Z][a-z]{2}) (?P<d>[ \d]\d) (?P<H>\d\d):(?P<M>\d\d):", re.A),
-    "ctime": re.compile(r"[A-Z][a-z]{2} (?P<b>[A-Z][a-z]{2}) (?P<d>[ \d]\d) (?P<H>\d\d):(?P<M>\d\d):", re.A),
-    "klog": re.compile(r"(?P<m>\d\d)(?P<d>\d\d) (?P<H>\d\d):(?P<M>\d\d):", re.A),
-}
-"""What stands before the seconds."""
 
 _HEAD: Final[dict[Layout, int]] = {"iso": 19, "clf": 20, "syslog": 15, "ctime": 19, "klog": 13}
 """How many characters there are to the end of the seconds."""
@@ -75,7 +59,6 @@ _REST: Final = re.compile(
     r"(?:[.,](?P<fraction>\d{1,9})\d*)?(?P<tail> ?(?:[Zz]|[+-]\d\d(?::?\d\d)?|[A-Z]{3,5}| \d{4}|\d{4})?)", re.A
 )
 _NUMBER: Final = re.compile(r"-?\d{1,19}(?:\.\d{0,12})?", re.A)
-_OFFSET: Final = re.compile(r"([+-])(\d\d):?(\d\d)?", re.A)
 
 
 def times_of(texts: Texts, layout: Layout, moment: Moment) -> array[int]:
@@ -137,15 +120,15 @@ def _alike(texts: Texts, length: int, layout: Layout, moment: Moment) -> array[i
         times = _epochs(texts) if layout == "epoch" else _in_columns(texts, length, layout, moment)
     except (ValueError, OverflowError):
         times = array("q", map(_alone(layout, moment), texts))
-    if min(times, default=0) < _NONE_BELOW:
-        return array("q", (0 if time_ns < _NONE_BELOW else time_ns for time_ns in times))
+    if min(times, default=0) < UNKNOWN_BELOW:
+        return array("q", (0 if time_ns < UNKNOWN_BELOW else time_ns for time_ns in times))
     return times
 
 
 def _in_columns(texts: Texts, length: int, layout: Layout, moment: Moment) -> array[int]:
     """The same; raises ValueError where they do not look alike."""
     head = _HEAD[layout]
-    rest = _REST.fullmatch(_text(texts[0][head:]))
+    rest = _REST.fullmatch(text_of(texts[0][head:]))
     if rest is None:
         raise ValueError
     together = _together(texts)
@@ -154,7 +137,7 @@ def _in_columns(texts: Texts, length: int, layout: Layout, moment: Moment) -> ar
         _same(together[at::length])
     if fraction:
         _same(together[head::length])
-    seconds = _seconds(layout, tail, moment)
+    seconds = seconds_of(layout, tail, moment)
     if BULK <= len(texts) <= MOST:
         return _in_bulk(texts, together, head, len(fraction), seconds)
     starts = map(seconds.__getitem__, map(itemgetter(slice(0, head)), texts))
@@ -163,7 +146,7 @@ def _in_columns(texts: Texts, length: int, layout: Layout, moment: Moment) -> ar
     return array("q", map(add, starts, _fractions(texts, together, head + 1, len(fraction))))
 
 
-def _in_bulk(texts: Texts, together: bytes, head: int, digits: int, seconds: _Seconds) -> array[int]:
+def _in_bulk(texts: Texts, together: bytes, head: int, digits: int, seconds: Seconds) -> array[int]:
     """The same of many texts: seconds and fraction of all of them by arithmetic on columns."""
     length, count = len(texts[0]), len(texts)
     places = [head - 2, head - 1, *range(head + 1, head + 1 + digits)]
@@ -185,7 +168,7 @@ def _in_bulk(texts: Texts, together: bytes, head: int, digits: int, seconds: _Se
 class _Minutes(dict[Any, int]):
     """Nanoseconds of the minute that a text says, by the text."""
 
-    def __init__(self, seconds: _Seconds) -> None:
+    def __init__(self, seconds: Seconds) -> None:
         self.seconds = seconds
 
     def __missing__(self, text: Any) -> int:
@@ -228,7 +211,7 @@ def _numbers(texts: Texts, together: bytes, at: int, digits: int) -> Iterable[in
 
 def _epochs(texts: Texts) -> array[int]:
     """Numbers of equal length. Raises ValueError where they are not of one kind."""
-    first = _text(texts[0])
+    first = text_of(texts[0])
     whole, point, fraction = first.partition(".")
     factor = _DIGITS.get(len(whole), 0)
     if not factor or (point and (len(whole) > 10 or not 0 < len(fraction) <= 9)):
@@ -248,102 +231,18 @@ def _alone(layout: Layout, moment: Moment) -> Callable[[Any], int]:
     head = _HEAD[layout]
 
     def read(text: bytes | str) -> int:
-        shown = _text(text)
+        shown = text_of(text)
         rest = _REST.fullmatch(shown[head:])
         if rest is None:
             return 0
-        return _seconds(layout, rest["tail"], moment)[shown[:head]] + int((rest["fraction"] or "0").ljust(9, "0"))
+        return seconds_of(layout, rest["tail"], moment)[shown[:head]] + int((rest["fraction"] or "0").ljust(9, "0"))
 
     return read
 
 
 def _epoch_alone(text: bytes | str) -> int:
-    shown = _text(text)
+    shown = text_of(text)
     if _NUMBER.fullmatch(shown) is None:
         return 0
     whole, _, fraction = shown.partition(".")
     return epoch_ns(float(shown) if fraction else int(whole))
-
-
-class _Seconds(dict[Any, int]):
-    """Nanoseconds of the second that a text says, by the text."""
-
-    def __init__(self, layout: Layout, zone: tzinfo | None, year: int, now_ns: int) -> None:
-        self.pattern = _MINUTES[layout]
-        self.zone = zone
-        self.year = year
-        self.now = datetime.fromtimestamp(now_ns // NANOSECONDS, UTC)
-        self.minutes: dict[Any, int] = {}
-
-    def __missing__(self, text: Any) -> int:
-        start_ns, second = self.start_ns(text[:-2]), _text(text[-2:])
-        known = start_ns > _NONE_BELOW and second.isdecimal() and second.isascii() and second < "61"
-        time_ns = self[text] = start_ns + int(second) * NANOSECONDS if known else _NONE
-        return time_ns
-
-    def start_ns(self, minute: Any) -> int:
-        """Nanoseconds of the minute that a text says, read once."""
-        start_ns = self.minutes.get(minute)
-        if start_ns is None:
-            start_ns = self.minutes[minute] = self.minute_ns(_text(minute))
-        return start_ns
-
-    def minute_ns(self, text: str) -> int:
-        """Nanoseconds of the minute that a text says, without its seconds."""
-        found = self.pattern.fullmatch(text)
-        if found is None:
-            return _NONE
-        parts = found.groupdict()
-        month = _MONTHS.get(parts["b"], 0) if "b" in parts else int(parts["m"])
-        rest = (month, int(parts["d"]), int(parts["H"]), int(parts["M"]))
-        when = self.at(int(parts["y"]), *rest) if "y" in parts else self.guessed(*rest)
-        start_ns = _NONE if when is None else _epoch_minutes(when) * 60 * NANOSECONDS
-        return start_ns if -_MOST < start_ns < _MOST else _NONE
-
-    def guessed(self, *rest: int) -> datetime | None:
-        """The last such moment that is not more than a day ahead."""
-        if self.year:
-            return self.at(self.year, *rest)
-        for year in range(self.now.year + 1, self.now.year - 9, -1):
-            when = self.at(year, *rest)
-            if when is not None and when - self.now <= MOST_AHEAD:
-                return when
-        return None
-
-    def at(self, year: int, month: int, day: int, hour: int, minute: int) -> datetime | None:
-        """A moment in the zone. Of the two that an hour set back makes of one text, the one nearer to now."""
-        try:
-            when = datetime(year, month, day, hour, minute, tzinfo=self.zone).astimezone(UTC)
-            again = when
-            if not isinstance(self.zone, timezone):
-                again = datetime(year, month, day, hour, minute, fold=1, tzinfo=self.zone).astimezone(UTC)
-        except (ValueError, OverflowError):
-            return None
-        return min(when, again, key=lambda each: abs(each - self.now)) if again > when else when
-
-
-def _epoch_minutes(when: datetime) -> int:
-    return (when.toordinal() - 719_163) * 1440 + when.hour * 60 + when.minute
-
-
-def _seconds(layout: Layout, tail: str, moment: Moment) -> _Seconds:
-    """A fresh table for times that end in ``tail``: nobody has to bound it, and now is now."""
-    if tail[-4:].isdecimal() and tail[0] == " " and "+" not in tail and "-" not in tail:
-        return _Seconds(layout, moment.zone, int(tail), moment.now_ns)
-    return _Seconds(layout, _zone(tail.strip()) or moment.zone, 0, moment.now_ns)
-
-
-@lru_cache(64)
-def _zone(tail: str) -> tzinfo | None:
-    """The zone that stands behind a time; None for none, and for an abbreviation that several zones share."""
-    if tail in ("Z", "z", "UTC", "GMT", "+00:00", "+0000"):
-        return UTC
-    found = _OFFSET.fullmatch(tail)
-    if found is None:
-        return None
-    ahead = timedelta(hours=int(found[2]), minutes=int(found[3] or 0))
-    return timezone(ahead if found[1] == "+" else -ahead) if ahead < timedelta(hours=24) else None
-
-
-def _text(value: bytes | str) -> str:
-    return value if isinstance(value, str) else value.decode("latin-1")
