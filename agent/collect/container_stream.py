@@ -13,7 +13,7 @@ from array import array
 from itertools import accumulate
 from typing import TYPE_CHECKING, Final
 
-from msgspec import Struct
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from agent.batch import Logs, Origin
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from agent.contract import Context
 
 UNPARSED: Final = "telemetry_agent_unparsed_total"
+MOST_LABEL_SETS: Final = 4096
 
 
 class Shared(Struct):
@@ -46,18 +47,29 @@ class Shared(Struct):
     max_record_bytes: int
     done: Done
     before: list[Logs]
+    given: dict[int, Given] = field(default_factory=dict)
+
+    def distinct(self, labels: Labels, times: array[int], start: int) -> array[int]:
+        """Times of their own for records that begin at ``start`` of their file, whichever file had these labels before.
+
+        After a rotation it is another file, and for those who take equal records for repeats the same stream.
+        """
+        key = hash(labels)
+        own, self.given[key] = distinct(times, start, self.given.pop(key, None))
+        if len(self.given) > MOST_LABEL_SETS:
+            del self.given[next(iter(self.given))]
+        return own
 
 
 class ContainerStream:
     """One log file; fulfils agent.collect.parse.Stream."""
 
-    __slots__ = ("_given", "_inner", "_shared", "_unwrapping")
+    __slots__ = ("_inner", "_shared", "_unwrapping")
 
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
         self._unwrapping: Unwrapping = CRI
         self._inner: dict[str, Stream] = {}
-        self._given: dict[str, Given] = {}
 
     @property
     def decided(self) -> str:
@@ -139,8 +151,7 @@ class ContainerStream:
             return batch
         if batch.count != output.count:
             times = array("q", map(times.__getitem__, _first_lines(batch)))
-        times, self._given[output.stream] = distinct(times, start, self._given.get(output.stream))
-        return replace(batch, times_ns=times)
+        return replace(batch, times_ns=self._shared.distinct(batch.labels, times, start))
 
 
 def _first_lines(batch: Logs) -> list[int]:

@@ -184,6 +184,22 @@ def test_records_have_the_engines_times_each_its_own(reader: ContainerReader) ->
     assert list(batch.times_ns or ()) == [1795193672_500000000 + i for i in range(3)]
 
 
+def test_records_of_one_time_stay_apart_also_where_the_log_was_rotated_between_them(reader: ContainerReader) -> None:
+    """conmon gives all that it reads at once the same time."""
+    line = "2026-11-20T16:54:34.432290848+00:00 stdout F same\n"
+    log = reader.root / "storage" / "overlay-containers" / ("c" * 64) / "userdata" / "ctr.log"
+    log.parent.mkdir(parents=True)
+    log.write_text(line * 3)
+    reader.start(paths=(str(log),))
+    reader.read(0)
+    log.rename(f"{log}.1")
+    log.write_text(line * 3)
+    reader.read(2)
+    times = [time for batch in reader.batches for time in batch.times_ns or ()]
+    assert len(set(times)) == 6
+    assert records(reader.batches) == {"stdout": [b"same"] * 6}
+
+
 def test_what_the_engine_did_not_write_goes_through_and_is_counted(reader: ContainerReader) -> None:
     container = reader.container()
     container.print("one")
