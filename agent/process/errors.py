@@ -13,7 +13,6 @@ import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from functools import lru_cache
 from itertools import compress
 from typing import TYPE_CHECKING, Final
 
@@ -46,9 +45,6 @@ LONGEST_EXAMPLE: Final = 256
 HELP: Final = "Log records that are errors, by kind: the most frequent kinds."
 HELP_ALL: Final = "Log records that are errors, of all kinds."
 _STATE: Final = tuple[int, int, float, list[Kind]]
-
-_kind_of = lru_cache(maxsize=256)(template)
-"""The same message often comes again and again."""
 
 
 class Errors:
@@ -135,7 +131,7 @@ def _found(table: Table, places: Sequence[int], now_ns: int) -> list[Kind]:
     counts: Counter[str] = Counter()
     firsts: dict[str, int] = {}
     for place in places:
-        kind = _kind_of(looked_at(table.message(place)))
+        kind = template(looked_at(table.message(place)))
         counts[kind] += 1
         firsts.setdefault(kind, place)
     return [

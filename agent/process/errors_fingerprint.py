@@ -7,6 +7,7 @@ Traceback … File "app.py", line 7, in run … ValueError: bad id 7     ValueEr
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Final
 
@@ -20,8 +21,10 @@ _VARYING: Final = re.compile(
     r"|(?P<path>(?<![\w/])(?:[a-z]{2,10}://|[A-Za-z]:\\|\.{0,2}/)[^\s'\"(),;:<>]+(?::[0-9]+(?![0-9.]))?)"
     r"|(?P<email>\b[\w.+-]{1,64}@[\w-]{1,63}\.[\w.-]{1,190})"
     r"|(?P<hex>\b0x[0-9a-fA-F]+\b|\b(?=[a-f]*[0-9])(?=[0-9]*[a-f])[0-9a-f]{8,}\b|\b(?=[A-F]*[0-9])(?=[0-9]*[A-F])[0-9A-F]{8,}\b)"
-    r"|(?P<n>(?<![A-Za-z_0-9])[-+]?[0-9][0-9.,:]*(?:[eE][-+]?[0-9]+)?)"
+    r"|(?P<n>(?:(?<![\w-])[-+])?[0-9](?:[0-9.,:]*[0-9])?(?:[eE][-+]?[0-9]+)?)"
 )
+_ZEROS: Final = str.maketrans("123456789", "000000000")
+_NUMBER: Final = re.compile(r"[0-9]+")
 _SPACES: Final = re.compile(r"\s+")
 
 _PYTHON_FRAME: Final = re.compile(r'^ *File "([^"\n]{1,300})", line [0-9]+(?:, in ([^\n]{1,200}))?', re.M)
@@ -36,10 +39,16 @@ _RAISED: Final = re.compile(r"^[A-Za-z_][\w.]{0,200}(?::|$)")
 
 def template(message: str) -> str:
     """What messages of one kind have in common, in one line; with a trace, and where it was raised."""
+    return _template(message.translate(_ZEROS))
+
+
+@lru_cache(maxsize=512)
+def _template(message: str) -> str:
+    """The same of a message whose digits are all 0, because that comes again and again."""
     if "\n" not in message:
         return _common(message)
     head, frame = _trace(message)
-    return f"{_common(head)} @ {frame}"[:LONGEST_TEMPLATE] if frame else _common(head)
+    return f"{_common(head)} @ {_NUMBER.sub('<n>', frame)}"[:LONGEST_TEMPLATE] if frame else _common(head)
 
 
 def looked_at(message: str) -> str:
