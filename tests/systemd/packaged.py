@@ -29,6 +29,10 @@ ONLY_AS_SOURCE = ("sdnotify",)
 UNIT = "telemetry-agent.service"
 COMMAND = "/usr/local/bin/telemetry-agent"
 CONFIG = "/etc/telemetry-agent/config.toml"
+EVERYTHING = "find / -xdev \\( -path /proc -o -path /sys -o -path /run -o -path /tmp -o -path /dev \\) -prune -o -print"
+"""Lists what is on the disk."""
+PROMETHEUS = shutil.which("prometheus")
+NODE_EXPORTER = shutil.which("prometheus-node-exporter")
 WITHIN_SECONDS = 40.0
 LOOK_SECONDS = 0.1
 

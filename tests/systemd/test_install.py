@@ -7,26 +7,20 @@ working tree, from wheels that the first run downloads; the machine itself has n
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import time
 import urllib.parse
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.systemd import rootfs
-from tests.systemd.conftest import MACHINES
-from tests.systemd.machine import Machine
-from tests.systemd.packaged import COMMAND, CONFIG, UNIT, Installed, checkout, python_of, wheels
+from tests.systemd.packaged import COMMAND, CONFIG, EVERYTHING, NODE_EXPORTER, PROMETHEUS, UNIT, Installed
 
 pytestmark = [pytest.mark.slow, pytest.mark.root]
 
-PROMETHEUS = shutil.which("prometheus")
 needs_prometheus = pytest.mark.skipif(PROMETHEUS is None, reason="prometheus is not installed: apt install prometheus")
 INSTALLED_WITHIN_SECONDS = 60
 READY_WITHIN_SECONDS = 2
@@ -59,69 +53,6 @@ http.server.ThreadingHTTPServer(("127.0.0.1", 9091), Receiver).serve_forever()
 """
 BY_ITSELF = ("/var/log/", "/var/lib/systemd/", "/var/cache/", "/run/", "/tmp/", "/var/tmp/", "/dev/", "/proc/", "/sys/")
 """Where a machine writes without being told to."""
-EVERYTHING = "find / -xdev \\( -path /proc -o -path /sys -o -path /run -o -path /tmp -o -path /dev \\) -prune -o -print"
-
-Booted = Callable[[], Machine]
-
-
-@pytest.fixture(scope="session")
-def sources(root_file_system: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
-    """This checkout, a later one, and the wheels of what they need."""
-    python = python_of(root_file_system)
-    if not python:
-        pytest.skip(f"{rootfs.own_release()} has no Python that is new enough; see test_install_refusals.py")
-    try:
-        offline = wheels(rootfs.CACHE.parent, python)
-    except RuntimeError as error:
-        if "CI" in os.environ:
-            raise
-        pytest.skip(f"the wheels cannot be downloaded: {error}")
-    folder = tmp_path_factory.mktemp("checkouts")
-    return checkout(folder / "now"), checkout(folder / "later", "99.0.0"), offline
-
-
-@contextmanager
-def booted(root: str, name: str, binds: list[Path]) -> Iterator[Machine]:
-    folder = MACHINES / f"{os.getpid()}.{name}"
-    folder.mkdir(parents=True)
-    with Machine(Path(root), folder, binds) as machine:
-        yield machine
-
-
-@pytest.fixture
-def binds(sources: tuple[Path, Path, Path]) -> list[Path]:
-    """What a machine sees of this one."""
-    programs = [Path(PROMETHEUS)] if PROMETHEUS else []
-    return [*sources, Path(__file__).parent, *programs]
-
-
-@pytest.fixture
-def clean(root_file_system: Path, sources: tuple[Path, Path, Path], binds: list[Path]) -> Iterator[Installed]:
-    """A machine on which nothing is installed yet."""
-    with booted(str(root_file_system), f"clean{time.monotonic_ns()}", binds) as machine:
-        yield Installed(machine, sources[0], sources[2])
-
-
-@pytest.fixture(scope="session")
-def disk(
-    root_file_system: Path, sources: tuple[Path, Path, Path], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[str]:
-    """The disk of a machine on which it was installed, as a lower layer for others: installed once, used by many."""
-    with booted(str(root_file_system), "installed", [*sources]) as machine:
-        before = machine.run("sh", "-c", EVERYTHING) + machine.read("/etc/passwd") + machine.read("/etc/group")
-        Installed(machine, sources[0], sources[2]).install("--local")
-        machine.write("/root/before", before)
-        machine.power_off()
-        yield f"{machine.disk}:{root_file_system}"
-
-
-@pytest.fixture
-def installed(disk: str, sources: tuple[Path, Path, Path], binds: list[Path]) -> Iterator[Installed]:
-    """A machine on which it was installed with ``--local``, a moment after its next boot."""
-    with booted(disk, f"used{time.monotonic_ns()}", binds) as machine:
-        agent = Installed(machine, sources[0], sources[2])
-        agent.until(lambda: agent.show("ActiveState") == "active", "it to come back at boot")
-        yield agent
 
 
 def configure(agent: Installed, tables: str) -> None:
@@ -300,7 +231,11 @@ def test_uninstalling_keeps_configuration_and_data_and_purging_leaves_nothing(in
         == ""
     )
     installed.install("--uninstall", "--purge", "--yes")
-    left = set(installed.machine.run("sh", "-c", EVERYTHING).splitlines()) - before - {"/root/before", PROMETHEUS}
+    left = (
+        set(installed.machine.run("sh", "-c", EVERYTHING).splitlines())
+        - before
+        - {"/root/before", PROMETHEUS, NODE_EXPORTER}
+    )
     assert {path for path in left if "telemetry" in path} == set()
     assert {path for path in left if not path.startswith(BY_ITSELF) and not path.endswith("-")} == set()
     assert set((installed.machine.read("/etc/passwd") + installed.machine.read("/etc/group")).splitlines()) <= before

@@ -1,0 +1,164 @@
+"""The hardened unit on a machine with a real systemd: what it closes takes nothing from what the agent sees.
+
+As root on Debian, with mmdebstrap; elsewhere these tests skip and say what is missing.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.collect.host.node_exporter import Exposition, exposition
+from tests.collect.host.test_beside_node_exporter import LEAST_PRESENT, agree, otherwise_declared, spelt, wrong
+from tests.systemd.packaged import NODE_EXPORTER, UNIT, Installed
+
+pytestmark = [pytest.mark.slow, pytest.mark.root]
+
+needs_node_exporter = pytest.mark.skipif(
+    NODE_EXPORTER is None, reason="node_exporter is not here: apt install prometheus-node-exporter"
+)
+UNITS = ("telemetry-agent.service", "telemetry-agent@web.service", "telemetry-agent.socket")
+SYSLOG_UNITS = ("telemetry-agent-syslog-udp.socket", "telemetry-agent-syslog-tcp.socket")
+EVERY_SECOND = "TELEMETRY_AGENT__COLLECT__HOST__INTERVAL_SECONDS=1\n"
+CLOSED = "node_timex_"
+"""What the unit closes unless the drop-in clock opens it: adjtimex(2)."""
+READ = "/var/lib/telemetry-agent/read.jsonl"
+READING = f"""
+[collect.journal]
+start_at = "beginning"
+[collect.file]
+paths = ["/var/log/app/*.log"]
+start_at = "beginning"
+[export.file.read]
+path = "{READ}"
+from = ["journal", "file"]
+"""
+OWN_BOOT_ID = "[Service]\nBindReadOnlyPaths=/proc/sys/kernel/random/boot_id\n"
+"""The machines of these tests have a boot id of their own, bound there, that a /proc of the unit's would not show."""
+ELSEWHERE = "/tmp/"
+"""Mounts below it are hidden by PrivateTmp; the drop-in tmp-files shows them. A test run's own folders lie there."""
+MOUNTS = """
+mkdir -p /home/ann /srv/rw /srv/ro /root/closed
+for place in /home/ann /srv/rw; do mount -t tmpfs -o size=3M tmpfs $place; done
+mount -t tmpfs -o ro,size=2M tmpfs /srv/ro
+"""
+
+
+@pytest.fixture
+def beside(installed: Installed) -> Installed:
+    """The agent and a node_exporter as an ordinary user, on a machine with mounts that a sandbox would falsify."""
+    installed.machine.sh(MOUNTS)
+    installed.machine.run(
+        *("systemd-run", "-q", "--unit=exporter", "-p", "User=nobody", str(NODE_EXPORTER)),
+        *("--web.listen-address=127.0.0.1:9100", "--no-collector.systemd"),
+    )
+    installed.machine.write("/etc/default/telemetry-agent", EVERY_SECOND)
+    return installed
+
+
+def shown_by(agent: Installed, port: int) -> Exposition:
+    """What answers there, without the mounts that the unit hides."""
+    whole = exposition(agent.get(f"http://127.0.0.1:{port}/metrics"))
+    seen = {
+        key: value
+        for key, value in whole.values.items()
+        if not dict(key[1]).get("mountpoint", "/").startswith(ELSEWHERE)
+    }
+    return Exposition(seen, whole.families)
+
+
+def seconds(shown: Exposition) -> float:
+    return next(value for (name, _), value in shown.values.items() if name == "node_time_seconds")
+
+
+def compared(agent: Installed) -> tuple[Exposition, Exposition, Exposition]:
+    """What node_exporter says, what the agent says of a cycle that began later, and what node_exporter says then."""
+    shown: list[Exposition] = []
+    agent.until(lambda: "node_load1 " in agent.metrics(), "a first cycle")
+    before = shown_by(agent, 9100)
+
+    def newer() -> bool:
+        shown.append(shown_by(agent, 9465))
+        return seconds(shown[-1]) > seconds(before)
+
+    agent.until(newer, "a cycle that is newer")
+    return before, shown[-1], shown_by(agent, 9100)
+
+
+@needs_node_exporter
+def test_inside_the_hardened_unit_host_metrics_are_what_node_exporter_says(beside: Installed) -> None:
+    beside.machine.run("systemctl", "restart", UNIT)
+    before, ours, after = compared(beside)
+    lasting = {key for key in before.values.keys() & after.values.keys() if not key[0].startswith(CLOSED)}
+    missing = sorted(map(spelt, lasting - ours.values.keys()))
+    assert 1 - len(missing) / len(lasting) >= LEAST_PRESENT, missing
+    assert list(wrong(before, ours, after)) == ["node_scrape_collector_success{collector=timex}"], "closed, and told so"
+    agree(otherwise_declared(before, ours))
+    read_only = {
+        dict(labels)["mountpoint"]: value
+        for (name, labels), value in ours.values.items()
+        if name == "node_filesystem_readonly"
+    }
+    assert (read_only["/home/ann"], read_only["/srv/rw"], read_only["/srv/ro"]) == (0, 0, 1)
+    assert not any(key[0] == "node_filesystem_device_error" and value for key, value in ours.values.items())
+
+
+@needs_node_exporter
+def test_with_the_clock_opened_nothing_is_missing_that_it_closed(beside: Installed) -> None:
+    assert "READY" in beside.install("--yes", "--open=clock")
+    before, ours, after = compared(beside)
+    clock = {key for key in before.values if key[0].startswith(CLOSED)}
+    assert clock
+    assert clock <= ours.values.keys()
+    agree(wrong(before, ours, after))
+    assert {"0"} == set(beside.machine.run("grep", "CapEff", f"/proc/{beside.pid()}/status").split("\t")[1].strip())
+
+
+def test_the_journal_and_the_files_of_the_group_adm_are_read(installed: Installed) -> None:
+    installed.machine.write(f"/etc/systemd/system/{UNIT}.d/test-bed.conf", OWN_BOOT_ID)
+    installed.machine.sh("systemctl daemon-reload; umask 077; mkdir -m 755 /var/log/app; cd /var/log/app")
+    installed.machine.sh("cd /var/log/app; echo of adm >adm.log; chgrp adm adm.log; chmod 640 adm.log")
+    installed.machine.sh("cd /var/log/app; echo of root >root.log; chmod 600 root.log")
+    installed.machine.write("/etc/telemetry-agent/config.d/test.toml", READING)
+    installed.machine.run("systemctl", "restart", UNIT)
+    installed.until(lambda: "of adm" in installed.machine.read(READ), "the file's line")
+    installed.machine.run("systemd-run", "--wait", "-q", "echo", "of a unit")
+    installed.until(lambda: "of a unit" in installed.machine.read(READ), "the journal's line")
+    assert "of root" not in installed.machine.read(READ)
+    installed.install("--yes", "--open=all-files")
+    installed.until(lambda: "of root" in installed.machine.read(READ), "what only root may read")
+
+
+def test_every_unit_is_what_systemd_understands(installed: Installed) -> None:
+    installed.machine.write("/etc/telemetry-agent/web/config.toml", "[serve]\nenabled = false\n")
+    for unit in (*UNITS, *SYSLOG_UNITS):
+        said = installed.machine.run("sh", "-c", f"systemd-analyze verify --man=no {unit} 2>&1; :")
+        assert "telemetry-agent" not in said, said
+    installed.machine.sh("mkdir -p ~/.local/share/telemetry-agent/bin /run/user/0")
+    installed.machine.sh("ln -s /bin/true ~/.local/share/telemetry-agent/bin/telemetry-agent")
+    of_a_user = "/opt/telemetry-agent/current/packaging/systemd/user/telemetry-agent.service"
+    said = installed.machine.run(
+        "sh", "-c", f"XDG_RUNTIME_DIR=/run/user/0 systemd-analyze verify --user --man=no {of_a_user} 2>&1; :"
+    )
+    assert "telemetry-agent" not in said, said
+
+
+def test_a_second_instance_runs_beside_the_first_with_a_state_of_its_own(installed: Installed) -> None:
+    installed.machine.write("/etc/telemetry-agent/web/config.toml", '[serve]\nlisten = "127.0.0.1:9466"\n')
+    installed.machine.run("systemctl", "start", "telemetry-agent@web")
+    assert "node_" in installed.get("http://127.0.0.1:9466/metrics")
+    assert installed.status()["state"] == "running"
+    assert installed.machine.run("ls", "/var/lib/telemetry-agent-web").split()
+
+
+def test_every_drop_in_leaves_a_unit_that_starts(installed: Installed) -> None:
+    installed.machine.sh(
+        "groupadd docker; mkdir -p /srv/telemetry; install -m 600 /dev/null /tmp/token; echo x >/tmp/token"
+    )
+    installed.machine.run("install", "-D", "/tmp/token", "/etc/telemetry-agent/credentials/telemetry-agent.token")
+    folder = f"/etc/systemd/system/{UNIT}.d"
+    packaged = f"/opt/telemetry-agent/current/packaging/systemd/{UNIT}.d"
+    for name in installed.machine.run("ls", packaged).split():
+        installed.machine.run("install", "-D", f"{packaged}/{name}", f"{folder}/{name.removesuffix('.example')}")
+        installed.machine.run("systemctl", "daemon-reload")
+        installed.machine.run("systemctl", "restart", UNIT)
+        installed.machine.run("rm", f"{folder}/{name.removesuffix('.example')}")
