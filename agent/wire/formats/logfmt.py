@@ -13,10 +13,10 @@ from __future__ import annotations
 import json
 import re
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import compress, islice, repeat
-from operator import is_not, itemgetter, methodcaller, not_
+from operator import and_, is_not, itemgetter, methodcaller, not_
 from typing import TYPE_CHECKING, Any, Final
 
 from agent.wire.columns import moments
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 TIMES: Final = (b"time", b"ts", b"timestamp", b"t", b"@timestamp", b"datetime", b"date", b"at_time")
 LEVELS: Final = (b"level", b"lvl", b"severity", b"loglevel", b"log.level", b"lev")
+"""Names that say time or level; the first pair of such a name counts."""
+
+_TIME_KEYS, _LEVEL_KEYS = frozenset(TIMES), frozenset(LEVELS)
 MESSAGES: Final = ("message", "msg", "event")
 MOST_PAIRS: Final = 16
 """Time and level are looked for among so many pairs."""
@@ -41,7 +44,16 @@ _PAIR: Final = re.compile(rb"(%s)=(%s)(?=\s|\Z)\s*+" % (_KEY, _VALUE))
 _ALL: Final = re.compile(rb"\s*+(?:%s=%s(?:\s++|\Z)){2,}" % (_KEY, _VALUE))
 _FIELD: Final = re.compile(rb'([^\s="]++)(?:=("(?:[^"\\]|\\.)*+"|[^\s"]*+))?')
 _FIRST: Final = re.compile(rb"\s*+%s=%s(?=\s|\Z)" % (_KEY, _VALUE))
-_TELLS: Final = re.compile(rb"(?<!\S)(?:%s)=" % b"|".join(map(re.escape, (*TIMES, *LEVELS))))
+
+
+def _search(names: Sequence[bytes]) -> Any:
+    return re.compile(rb"(?<!\S)(?:%s)=" % b"|".join(map(re.escape, names))).search
+
+
+_TELLS: Final = _search((*TIMES, *LEVELS))
+_ALSO: Final = {(True, False): _search(TIMES), (False, True): _search(LEVELS)}
+"""By whether a shape lacks time and level: finds records in which it may stand further on."""
+
 _BOTH: Final = methodcaller("group", "time", "level")
 _TIME, _LEVEL = itemgetter(0), itemgetter(1)
 
@@ -87,26 +99,41 @@ def _pairs(records: Sequence[bytes]) -> tuple[list[Pair], int]:
     left = list(range(len(records)))
     unparsed, filtered = 0, False
     for _ in range(MOST_SHAPES):
-        if not left:
+        shape = _shape(records[left[0]]) if left else None
+        if shape is None:
             break
-        shape = _shape(records[left[0]])
-        if not shape and not filtered:
-            left, unparsed, filtered = *_telling(records, left), True
+        if not shape:
+            if filtered:  # what looks like time or level stands in other values
+                left = [at for at in left if _shape(records[at])]
+            else:
+                left, unparsed, filtered = *_telling(records, left), True
             continue
-        some = list(map(records.__getitem__, left if shape else left[:1]))
-        matches = list(map(_matcher(shape), some))
-        found = list(map(is_not, matches, repeat(None)))
-        if len(some) == len(records) and all(found):
-            return list(map(_BOTH, matches)), 0
+        left = _take(records, left, shape, pairs)
+    for at in left:
+        pairs[at] = _alone(records[at])
+    return pairs, unparsed
+
+
+def _take(records: Sequence[bytes], left: Sequence[int], shape: Shape, pairs: list[Pair]) -> list[int]:
+    """Notes the pairs of those of the records at ``left`` that are of the shape; returns the others."""
+    some = list(map(records.__getitem__, left))
+    matches = list(map(_matcher(shape), some))
+    found = list(map(is_not, matches, repeat(None)))
+    if len(some) == len(records) and all(found):
+        pairs[:] = map(_BOTH, matches)
+    else:
         for at, pair in zip(compress(left, found), map(_BOTH, compress(matches, found)), strict=True):
             pairs[at] = pair
-        left = [*compress(left, map(not_, found)), *left[len(some) :]]
-    return pairs, unparsed
+    also = _ALSO.get((_key_of(shape, _TIME_KEYS) is None, _key_of(shape, _LEVEL_KEYS) is None))
+    if also is not None:
+        for at in compress(left, map(and_, found, map(is_not, map(also, some), repeat(None)))):
+            pairs[at] = _alone(records[at])
+    return list(compress(left, map(not_, found)))
 
 
 def _telling(records: Sequence[bytes], left: Sequence[int]) -> tuple[list[int], int]:
     """Which of the records at ``left`` may say time or level, and how many of the others do not begin with a pair."""
-    tells = list(map(is_not, map(_TELLS.search, map(records.__getitem__, left)), repeat(None)))
+    tells = list(map(is_not, map(_TELLS, map(records.__getitem__, left)), repeat(None)))
     mute = map(records.__getitem__, compress(left, map(not_, tells)))
     return list(compress(left, tells)), sum(map(not_, map(_FIRST.match, mute)))
 
@@ -115,9 +142,20 @@ def _shape(record: bytes) -> Shape:
     """The shape of a record; empty where it says neither time nor level, or nothing at all."""
     found = [(key, value.startswith(b'"')) for key, value in islice(_first_pairs(record), MOST_PAIRS)]
     keys = [key for key, _ in found]
-    wanted = {next((key for key in names if key in keys), None) for names in (TIMES, LEVELS)}
-    last = max((at for at, key in enumerate(keys, 1) if key in wanted), default=0)
-    return tuple(found[:last])
+    wanted = (_key_of(found, _TIME_KEYS), _key_of(found, _LEVEL_KEYS))
+    return tuple(found[: max((keys.index(key) + 1 for key in wanted if key is not None), default=0)])
+
+
+def _key_of(pairs: Iterable[tuple[bytes, Any]], names: frozenset[bytes]) -> bytes | None:
+    return next((key for key, _ in pairs if key in names), None)
+
+
+def _alone(record: bytes) -> Pair:
+    """Time and level of one record."""
+    found = list(islice(_first_pairs(record), MOST_PAIRS))
+    values = dict(reversed(found))
+    time, level = (values.get(_key_of(found, names) or b"", b"").strip(b'"') for names in (_TIME_KEYS, _LEVEL_KEYS))
+    return time, level
 
 
 def _first_pairs(record: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -129,19 +167,16 @@ def _first_pairs(record: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 @lru_cache(64)
 def _matcher(shape: Shape) -> Any:
-    """What matches records of a shape, with groups ``time`` and ``level``; everything for the empty shape."""
-    keys = [key for key, _ in shape]
-    named = {
-        next((key for key in names if key in keys), b""): group
-        for group, names in ((b"time", TIMES), (b"level", LEVELS))
-    }
-    parts = [_part(key, quoted, named.pop(key, None)) for key, quoted in shape]
-    absent = b"".join(b"(?P<%s>)" % group for group in (b"time", b"level") if b"<%s>" % group not in b"".join(parts))
+    """What matches records of a shape, with groups ``time`` and ``level``."""
+    keys = ((_key_of(shape, _TIME_KEYS), b"time"), (_key_of(shape, _LEVEL_KEYS), b"level"))
+    absent = b"".join(b"(?P<%s>)" % group for key, group in keys if key is None)
+    groups = {key: group for key, group in keys if key is not None}
+    parts = [_part(key, quoted, groups.pop(key, None)) for key, quoted in shape]
     return re.compile(rb"\s*+" + rb"\s++".join(parts) + absent).match
 
 
 def _part(key: bytes, quoted: bool, group: bytes | None) -> bytes:
-    named = b'"(?P<%s>[^"\\n]*+)"' if quoted else rb'(?P<%s>[^ \t\r\n\v\f"]*+)'
+    named = b'"(?P<%s>[^"\\\n]*+)"' if quoted else rb'(?P<%s>[^ \t\r\n\v\f"]*+)'
     return re.escape(key) + b"=" + (named % group if group else _VALUE) + rb"(?=\s|\Z)"
 
 

@@ -109,14 +109,16 @@ PARTS = [
 
 
 @given(st.lists(st.lists(st.sampled_from(PARTS) | st.binary(max_size=4), max_size=6).map(b" ".join), max_size=12))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=300, deadline=None)
 def test_no_record_at_all_raises_and_a_record_is_read_alone_as_among_others(records: list[bytes]) -> None:
     records = [record.replace(b"\n", b" ") for record in records]
     got = columns(*records)
     assert got.times_ns is not None
     assert got.severities is not None
     assert len(got.times_ns) == len(got.severities) == len(records)
-    for record, severity in zip(records, got.severities, strict=True):
-        assert columns(record).severities == bytes((severity,))
+    for record, time_ns, severity in zip(records, got.times_ns, got.severities, strict=True):
+        alone = columns(record)
+        assert alone.times_ns is not None
+        assert (alone.times_ns.tolist(), alone.severities) == ([time_ns], bytes((severity,)))
         LOGFMT.fields(record)
         LOGFMT.matches(record)
