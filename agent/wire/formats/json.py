@@ -39,6 +39,9 @@ LEVELS: Final = (
 )
 """Members that say how severe, the first that is there counts."""
 
+USUAL_TIMES, USUAL_LEVELS = TIMES[:4], LEVELS[:6]
+"""Those that are looked for where a few records have none."""
+
 NUMBERS: Final = {"levelno": PYTHON, "severityNumber": OTLP}
 """Whose numbers they are, where that is not told by the number."""
 
@@ -79,7 +82,7 @@ class Json:
         severities: list[bytes] = []
         unparsed = 0
         for records in pieces(batch):
-            reader = _reader(*_members(records))
+            reader = _reader_of(records)
             objects, places = _objects(reader, records)
             found, levels = reader.columns(objects, moment)
             if 0 in levels or 0 in found:
@@ -103,6 +106,18 @@ class Json:
     def matches(self, record: bytes) -> bool:
         """Whether it is an object with at least one member."""
         return record.startswith(b"{") and bool(self.fields(record))
+
+
+def _reader_of(records: Sequence[bytes]) -> _Reader:
+    """What reads the members that the records use."""
+    times, levels = _members(records)
+    if times and levels:
+        return _reader(times, levels)
+    block = b"\n".join(records)  # what most of them lack some may have
+    more = [USUAL_TIMES if not times else (), USUAL_LEVELS if not levels else ()]
+    if any(b'"%s"' % name.encode() in block for names in more for name in names):
+        return _reader(TIMES, LEVELS)
+    return _reader(times, levels)
 
 
 def _members(records: Sequence[bytes]) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -68,6 +68,12 @@ def test_records_that_call_them_otherwise_are_read_too() -> None:
     assert read(*[first] * 40, other, *[first] * 40) == [(T, "info")] * 40 + [(T, "error")] + [(T, "info")] * 40
 
 
+def test_what_few_records_say_is_found() -> None:
+    rare = '{"time":1795192801123,"level":"error"}'
+    assert read(*['{"a":1}'] * 500, rare, *['{"a":1}'] * 500)[500] == (T, "error")
+    assert read(*['{"ts":1795192801123}'] * 500, rare, *['{"a":1}'] * 500)[499:501] == [(T, ""), (T, "error")]
+
+
 def test_times_of_several_kinds_in_one_block_are_each_read() -> None:
     assert (
         read(
