@@ -70,7 +70,8 @@ class FileSource:
         self._scan = Scan(options, self._followed, context.positions, first_start=context.first_start)
         self._reading = reading
         self._parser = reading or parser_of(options, context)
-        self._turns = Turns(options, self._followed, self._faults, self._parser)
+        found = None if reading is None else reading.labels
+        self._turns = Turns(options, self._followed, self._faults, self._parser, found)
         self._next_scan = self._soonest_scan = self._woken = self._clock.monotonic_seconds()
         self._labels = reading.labels if reading is not None else lru_cache(maxsize=1024)(self._labels_of_path)
 

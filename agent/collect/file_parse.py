@@ -33,7 +33,9 @@ class Streams(Protocol):
 class Reading(Streams, Protocol):
     """How another source has its files read by this one: through streams of its own, under labels of its own."""
 
-    def labels(self, path: str) -> Labels: ...
+    def labels(self, path: str) -> Labels:
+        """Asked before the file is first read, and for each block of it."""
+        ...
 
 
 def parser_of(options: FileOptions, context: Context) -> Parser | None:

@@ -18,20 +18,30 @@ from agent.collect.file_tail import Piece, Rewritten, Tail
 from agent.wire.encoding import encoding_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from agent.collect.file_parse import Streams
 
 _ABSENT = (FileNotFoundError, NotADirectoryError)
 
 
 class Turns:
-    """Reads from whatever in ``followed`` is ready."""
+    """Reads from whatever in ``followed`` is ready; ``found`` is told of each file before it is first read."""
 
-    def __init__(self, options: FileOptions, followed: Followed, faults: Faults, parser: Streams | None = None) -> None:
+    def __init__(
+        self,
+        options: FileOptions,
+        followed: Followed,
+        faults: Faults,
+        parser: Streams | None = None,
+        found: Callable[[str], object] | None = None,
+    ) -> None:
         self._options = options
         self._followed = followed
         self._faults = faults
         self._encoding = encoding_of(options.encoding)
         self._parser = parser
+        self._found = found
         self._held: dict[Tail, None] = {}
 
     def next(self, now: Time) -> tuple[Tail, Piece] | None:
@@ -125,6 +135,8 @@ class Turns:
             tail.fresh = False
         options, patient = self._options, True
         if self._parser is not None:
+            if tail.stream is None and self._found is not None:
+                self._found(tail.path)
             tail.stream = tail.stream or self._parser.stream()
             patient = now.monotonic_seconds - tail.still_since < options.join_seconds
         piece = tail.read(options.block_bytes, options.max_line_bytes, patient=patient)

@@ -257,6 +257,20 @@ def test_what_a_removed_container_printed_last_is_read_through_the_open_file(rea
     assert reader.committed.keys() == {"started"}
 
 
+def test_a_container_that_prints_and_is_removed_at_once_still_has_its_name(reader: ContainerReader) -> None:
+    """``docker run --rm``: when its line is read, nothing is left that says what it was called."""
+    reader.start()
+    reader.read(0)
+    container = reader.container(name="brief")
+    reader.clock.move(1.0)
+    assert reader.step()[0].count == 0
+    container.print("here and gone")
+    container.remove()
+    assert reader.read(10) == {"stdout": [b"here and gone"]}
+    assert dict(next(batch for batch in reader.batches if batch.count).labels)["container"] == "brief"
+    assert reader.meter.value(UNNAMED, ("container",)) == 0
+
+
 def test_what_nobody_could_read_of_a_removed_container_is_counted(reader: ContainerReader) -> None:
     container = reader.container()
     container.print("one")
