@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from agent.process.fields_access import access_columns
+from agent.process.fields_logfmt import logfmt_columns
 from agent.process.selection import counted, records_of
 from agent.wire.formats import format_of
 from agent.wire.formats.json import MESSAGES
@@ -33,6 +34,7 @@ log = logging.getLogger("telemetry_agent.process")
 MESSAGE: Final = "message"
 LEVEL: Final = "level"
 JSON: Final = "json"
+LOGFMT: Final = "logfmt"
 SLICE_BYTES: Final = 64 << 10
 """JSON decoded in one call, which keeps the interpreter lock: half a millisecond where records are very short."""
 
@@ -128,7 +130,7 @@ class Table:
         top = name.partition(".")[0]
         if not isinstance(rows, list):
             values = list(rows[name]) if name in rows else [None] * self.batch.count
-            if top != name:
+            if top != name and top in rows:
                 values = [
                     _inside(outer, name) if value is None else value
                     for value, outer in zip(values, rows[top])  # noqa: B905 - as many
@@ -150,12 +152,14 @@ class Table:
     def _rows(self) -> Mapping[str, Column] | list[Mapping[str, Any] | None]:
         """Columns by name where the whole block could be read at once, else what each record holds."""
         assert self._format is not None
+        columns: Mapping[str, Column] | None = None
         if self.batch.format == JSON:
             columns = json_columns(self.batch, self._names)
-            if columns is not None:
-                return columns
-        access = access_columns(self.batch, self._format, self._names)
-        return access if access is not None else rows_of(self._format.fields, self.records)
+        elif self.batch.format == LOGFMT:
+            columns = logfmt_columns(self.batch, self._names)
+        else:
+            columns = access_columns(self.batch, self._format, self._names)
+        return columns if columns is not None else rows_of(self._format.fields, self.records)
 
 
 def rows_of(fields: Callable[[bytes], Mapping[str, Any] | None], records: Sequence[bytes]) -> list[Any]:
