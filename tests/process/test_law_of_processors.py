@@ -113,3 +113,18 @@ def check_columns(batch: Logs, made: Logs) -> None:
 @pytest.mark.parametrize("name", OPTIONS)
 def test_an_empty_batch_and_metrics_pass_or_are_nothing(name: str) -> None:
     assert Chained(name, **OPTIONS[name]).take(logs()) == []
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(given_batches=st.lists(batches(), min_size=1, max_size=3))
+def test_a_processor_that_is_taken_out_tells_what_it_has_yet_to_tell(name: str, given_batches: list[Logs]) -> None:
+    """As when a reload no longer names it: what it has not told yet comes out, and nothing stays."""
+    chained = Chained(name, **OPTIONS[name])
+    out = [each for batch in given_batches for each in chained.take(batch)]
+    out += chained.counted(chained.chain.released([name])).batches
+    assert chained.chain.links[0].held is None
+    if name == "dedupe":
+        passed = sum(each.count for each in out if each.source != "process.dedupe")
+        told = [pairs for each in out if each.source == "process.dedupe" for pairs in each.metadata.values()]
+        assert passed + sum(int(dict(pairs)["repeated"]) for pairs in told) == sum(each.count for each in given_batches)

@@ -67,7 +67,7 @@ def passed(world: World) -> int:
 def last_value(world: World, series: bytes) -> float:
     cycles = [batch for batch in arrived(world).values() if isinstance(batch, Metrics)]
     cycles.sort(key=lambda batch: batch.first_time_ns)
-    values = [dict(zip(batch.series, batch.values, strict=True)).get(series, 0.0) for batch in cycles]
+    values = [batch.values[batch.series.index(series)] for batch in cycles if series in batch.series]
     assert values == sorted(values), "a counter went back"
     return values[-1]
 
@@ -88,6 +88,10 @@ CHECKS: dict[str, Callable[[World], bool]] = {
         passed(world) == TOTAL and len({batch.labels for batch in logs_of(world, "file.app")} - {()}) == 2
     ),
 }
+
+
+TOGETHER = ["metrics", "errors", "dedupe", "extract"]
+"""In this order, so that what is counted is what was read, and what is told goes through the others too."""
 
 
 @pytest.fixture
@@ -130,4 +134,20 @@ async def test_every_record_is_told_of_once_wherever_the_agent_is_killed(
         again = world.restarted(folders(), snapshot)
         await again.run()
         assert CHECKS[name](again), f"killed as in {snapshot.state}"
+        law(again.folder)
+
+
+async def test_processors_in_a_row_tell_of_every_record_once_too(
+    folders: Callable[[], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in TOGETHER:
+        monkeypatch.setitem(test_holding.PROCESSORS, name, opening(name))
+    world = World(folders(), SCRIPT, TOGETHER)
+    await world.run(watched=True)
+    for again in [world, *(world.restarted(folders(), snapshot) for snapshot in world.snapshots[::3])]:
+        if again is not world:
+            await again.run()
+        assert passed(again) + metadata_sum(again, "dedupe", "repeated") == TOTAL
+        assert last_value(again, b"lines_total") == last_value(again, b"log_errors_all_total") == TOTAL
+        assert told_errors(again) == TOTAL
         law(again.folder)
