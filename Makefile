@@ -3,7 +3,8 @@
 #              (as root it installs the programs that some tests run, with apt-get)
 # make check   style, types, known vulnerabilities, secrets
 # make bench   what it costs, beside gzip              make bench-compare   the same, against the committed ratios
-.PHONY: run test quick check bench bench-compare clean
+# make packages   a .deb and a .rpm of it, in dist/, for this machine's Python
+.PHONY: run test quick check bench bench-compare packages clean
 .DEFAULT_GOAL := run
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -49,6 +50,9 @@ bench: .venv/dev.stamp
 bench-compare: .venv/dev.stamp
 	@$(BIN)/python -m benchmarks --compare
 
+packages:
+	@bash packaging/build.sh
+
 .venv/run.stamp: pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; none was found on the PATH"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -64,4 +68,4 @@ bench-compare: .venv/dev.stamp
 	@touch .venv/run.stamp $@
 
 clean:
-	rm -rf .venv build .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv build dist .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis

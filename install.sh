@@ -343,7 +343,7 @@ for module in pkgutil.walk_packages(agent.__path__, "agent."):
     if not module.name.endswith("__main__"):
         importlib.import_module(module.name)' || fail "$NAME does not load with $PYTHON; nothing was started or stopped"
   mkdir -p "$DIR/packaging"
-  cp -R "$HERE/packaging/systemd" "$HERE/packaging/sysusers.d" "$HERE/packaging/tmpfiles.d" "$DIR/packaging/"
+  cp -R "$HERE"/packaging/{systemd,scripts,sysusers.d,tmpfiles.d} "$DIR/packaging/"
   run "$DIR/bin/telemetry-agent" --version
   sync -f "$DIR" 2>/dev/null || sync
   printf '%s\n' "$BUILD" >"$DIR/.complete.new" && mv "$DIR/.complete.new" "$DIR/.complete"
@@ -457,14 +457,7 @@ activate() { # DIR
   for name in ${OPEN[@]+"${OPEN[@]}"}; do place "$packaging/$UNIT.d/$name.conf.example" "$DROP_INS/$name.conf" 0644; done
   unshare --user true 2>/dev/null ||
     place "$packaging/$UNIT.d/no-user-namespace.conf.example" "$DROP_INS/no-user-namespace.conf" 0644
-  cat >"$WORK/command" <<'SH'
-#!/bin/sh
-# The command of the agent that runs here, with its compiled files and, for root, its credentials.
-: "${CREDENTIALS_DIRECTORY:=/run/credentials/telemetry-agent.service}"
-export CREDENTIALS_DIRECTORY PYTHONOPTIMIZE=2 PYTHONPYCACHEPREFIX=/opt/telemetry-agent/current/pycache PYTHONDONTWRITEBYTECODE=1
-exec /opt/telemetry-agent/current/bin/telemetry-agent "$@"
-SH
-  place "$WORK/command" "$COMMAND" 0755
+  place "$packaging/../scripts/telemetry-agent" "$COMMAND" 0755
   if [ "$(readlink "$PREFIX/current" || :)" != "$(basename "$1")" ]; then
     if [ "$DRY" = yes ]; then note "would make $(basename "$1") the current version"; return; fi
     log "current: $(readlink "$PREFIX/current" || echo none) -> $(basename "$1")"

@@ -17,6 +17,11 @@ OF_ITS_OWN = {"Description", "ExecStartPre", "ExecStart", "ExecReload", "StateDi
     "EnvironmentFile",
 }
 """What an instance of the template has for itself."""
+SCRIPTS = (
+    *("install.sh", "packaging/build.sh", ".ci/install_programs", ".ci/run"),
+    *(f"packaging/scripts/{name}" for name in ("telemetry-agent", "after-install", "before-remove", "after-remove")),
+    *(f"packaging/debian/{name}" for name in ("preinst", "postinst", "prerm")),
+)
 NAMES = {"telemetry-agent.socket": "metrics"} | {
     f"telemetry-agent-syslog-{kind}.socket": f"syslog-{kind}" for kind in ("udp", "tcp")
 }
@@ -66,7 +71,7 @@ def test_a_socket_has_the_name_that_the_agent_knows_and_belongs_to_the_service(s
 
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed: apt install shellcheck")
-@pytest.mark.parametrize("script", ["install.sh", ".ci/install_programs", ".ci/run"])
+@pytest.mark.parametrize("script", SCRIPTS)
 def test_shellcheck_finds_nothing(script: str) -> None:
     ran = subprocess.run(["shellcheck", ROOT / script], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout

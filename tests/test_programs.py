@@ -11,7 +11,10 @@ import pytest
 
 SCRIPT = Path(__file__).parent.parent / ".ci" / "install_programs"
 REAL = ("bash", "sed", "sort", "tail", "grep", "rm", "chmod", "cat", "env")
-LOOKED_FOR = ("prometheus", "prometheus-node-exporter", "mmdebstrap", "ip", "strace", "curl", "rsyslogd")
+LOOKED_FOR = (
+    *("prometheus", "prometheus-node-exporter", "mmdebstrap", "ip", "strace", "curl", "rsyslogd"),
+    *("shellcheck", "rpmbuild", "lintian"),
+)
 UNITS = "/lib/systemd/system/prometheus.service\n/usr/lib/systemd/system/app@.service\n/usr/bin/prometheus\n"
 
 APT = """echo "apt-get $*" >>"$CALLS"

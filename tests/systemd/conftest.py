@@ -62,7 +62,8 @@ def sources(root_file_system: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @contextmanager
-def _booted(root: str, name: str, binds: list[Path]) -> Iterator[Machine]:
+def booted(root: str, name: str, binds: list[Path]) -> Iterator[Machine]:
+    """A machine on ``root``, which may be several layers with a colon between, that sees ``binds``."""
     folder = MACHINES / f"{os.getpid()}.{name}"
     folder.mkdir(parents=True)
     with Machine(Path(root), folder, binds) as machine:
@@ -78,14 +79,14 @@ def binds(sources: tuple[Path, Path, Path]) -> list[Path]:
 @pytest.fixture
 def clean(root_file_system: Path, sources: tuple[Path, Path, Path], binds: list[Path]) -> Iterator[Installed]:
     """A machine on which nothing is installed yet."""
-    with _booted(str(root_file_system), f"clean{time.monotonic_ns()}", binds) as machine:
+    with booted(str(root_file_system), f"clean{time.monotonic_ns()}", binds) as machine:
         yield Installed(machine, sources[0], sources[2])
 
 
 @pytest.fixture(scope="session")
 def disk(root_file_system: Path, sources: tuple[Path, Path, Path]) -> Iterator[str]:
     """The disk of a machine on which it was installed, as a lower layer for others: installed once, used by many."""
-    with _booted(str(root_file_system), "installed", [*sources]) as machine:
+    with booted(str(root_file_system), "installed", [*sources]) as machine:
         before = machine.run("sh", "-c", EVERYTHING) + machine.read("/etc/passwd") + machine.read("/etc/group")
         Installed(machine, sources[0], sources[2]).install("--local")
         machine.write("/root/before", before)
@@ -96,7 +97,7 @@ def disk(root_file_system: Path, sources: tuple[Path, Path, Path]) -> Iterator[s
 @pytest.fixture
 def installed(disk: str, sources: tuple[Path, Path, Path], binds: list[Path]) -> Iterator[Installed]:
     """A machine on which it was installed with ``--local``, a moment after its next boot."""
-    with _booted(disk, f"used{time.monotonic_ns()}", binds) as machine:
+    with booted(disk, f"used{time.monotonic_ns()}", binds) as machine:
         agent = Installed(machine, sources[0], sources[2])
         agent.until(lambda: agent.show("ActiveState") == "active", "it to come back at boot")
         yield agent
