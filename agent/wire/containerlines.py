@@ -192,7 +192,11 @@ def nanoseconds(times: Sequence[str]) -> array[int]:
     """Nanoseconds since the epoch of RFC 3339 times; 0 for a text that is none."""
     made: array[int] = array("q")
     for minute, run in _runs(times):
-        made.extend(_of_run(minute, run))
+        read = list(_of_run(minute, run))
+        try:
+            made.extend(array("q", read))
+        except OverflowError:  # a year beyond 2262
+            made.extend(each if abs(each) < 1 << 63 else 0 for each in read)
     return made
 
 

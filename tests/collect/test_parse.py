@@ -210,6 +210,7 @@ PIECES = (
     *(b'{"time":"2026-11-20T16:40:01.5Z","level":"info"}', b"ts=1795192801 level=warn", b"\tat a.b(C)", b"", b"}"),
     *(b"2026-11-20 16:40:01,123 ERROR x", b"Caused by: y", b"Traceback (most recent call last):", b"hello\x1e"),
     *(b'10.0.0.1 - - [20/Nov/2026:16:40:01 +0000] "GET / HTTP/1.1" 200 612 "-" "curl"', b"<13>Nov 20 16:40:01 h a: b"),
+    *(b'{"log":"a\\n","stream":"stdout","time":"9999-12-31T23:59:59Z"}', b"9999-01-01T00:00:00Z stdout F a"),
     *(b"2026/11/20 16:40:01 go", b"I1120 16:40:01.123456 1 a.go:1] b", b"\xff\xfe\x00", b"goroutine 1 [running]:"),
 )
 
