@@ -18,11 +18,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from agent.process.fields_access import access_columns
-from agent.process.fields_logfmt import logfmt_columns
 from agent.process.selection import counted, records_of
 from agent.wire.formats import format_of
-from agent.wire.formats.json import MESSAGES
 from agent.wire.severity import LEVELS, level_of
 
 if TYPE_CHECKING:
@@ -156,8 +153,12 @@ class Table:
         if self.batch.format == JSON:
             columns = json_columns(self.batch, self._names)
         elif self.batch.format == LOGFMT:
+            from agent.process.fields_logfmt import logfmt_columns
+
             columns = logfmt_columns(self.batch, self._names)
         else:
+            from agent.process.fields_access import access_columns
+
             columns = access_columns(self.batch, self._format, self._names)
         return columns if columns is not None else rows_of(self._format.fields, self.records)
 
@@ -185,6 +186,8 @@ def json_columns(batch: Logs, names: Sequence[str]) -> Mapping[str, Column] | No
         return None
     if block.count(b"}\n") + block.count(b"}\r\n") != count:  # so no value goes over a line's end, and none is empty
         return None
+    from agent.wire.formats.json import MESSAGES
+
     messages = MESSAGES if MESSAGE in names else ()
     tops = tuple(dict.fromkeys([*names, *(name.partition(".")[0] for name in names), *messages]))
     decode = _decoder(tops)
