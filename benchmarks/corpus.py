@@ -103,7 +103,8 @@ class Sample:
 
 
 def sample(kind: str) -> Sample:
-    """The log of that format, about 130 MB: ``json``, ``logfmt``, ``nginx``, ``java`` (stack traces) or ``syslog``."""
+    """The log of that format, about 130 MB: ``json``, ``logfmt``, ``nginx``, ``java`` (stack traces), ``syslog``, or
+    ``docker``, which is an access log as Docker wraps it."""
     make = SAMPLES[kind]
     path = _cached(f"{kind}-{RECORDS[kind]}.log", lambda file: _write_sample(file, make, RECORDS[kind]))
     return Sample(path, RECORDS[kind])
@@ -166,13 +167,27 @@ def _syslog(index: int, draw: int) -> str:
     )
 
 
+def _docker(index: int, draw: int) -> str:
+    time_text = f"{_moment(index, '%Y-%m-%dT%H:%M:%S')}.{index % 200 * 5_000_000 + (draw & 0xFFFFF):09d}".rstrip("0")
+    printed = _nginx(index, draw).rstrip("\n").replace('"', '\\"')
+    return f'{{"log":"{printed}\\n","stream":"{"stderr" if draw & 15 == 0 else "stdout"}","time":"{time_text}Z"}}\n'
+
+
 LEVELS = ("info",) * 10 + ("debug", "debug", "warn", "warn", "error", "error")
 PRIORITIES = (6,) * 10 + (7, 7, 4, 4, 3, 3)
 FRAMES = ("OrderService.close", "OrderController.put", "Cart.check", "internal.Proxy.invoke", "Filter.doFilter")
-RECORDS = {"json": 950_000, "logfmt": 1_050_000, "nginx": 1_000_000, "java": 350_000, "syslog": 1_000_000}
+RECORDS = {
+    "json": 950_000,
+    "logfmt": 1_050_000,
+    "nginx": 1_000_000,
+    "java": 350_000,
+    "syslog": 1_000_000,
+    "docker": 600_000,
+}
 SAMPLES: dict[str, Callable[[int, int], str]] = {
     "json": _json,
     "logfmt": _logfmt,
+    "docker": _docker,
     "nginx": _nginx,
     "java": _java,
     "syslog": _syslog,

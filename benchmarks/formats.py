@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import tempfile
 import time
@@ -45,6 +46,8 @@ url = "{url}"
 listen = "127.0.0.1:0"
 """
 FILE = '[collect.file]\npaths = ["{path}"]\nstart_at = "beginning"\nparse = "{parse}"'
+CONTAINER = '[collect.container]\npaths = ["{path}"]\nstart_at = "beginning"'
+CONTAINER_CONFIG = '{"Name":"/shop","Config":{"Image":"shop:3","Labels":{"com.docker.compose.project":"shop"}}}'
 SYSLOG = '[collect.syslog]\ntcp_listen = "127.0.0.1:{port}"'
 
 
@@ -75,6 +78,15 @@ def syslog(name: str, target: float) -> Callable[[int], Iterator[Figure]]:
     return measure
 
 
+def containers(name: str, target: float) -> Callable[[int], Iterator[Figure]]:
+    """The rows of a container's log as Docker writes it."""
+
+    def measure(repeat: int) -> Iterator[Figure]:
+        yield from _rows(name, target, [_unwrapped() for _ in range(repeat)])
+
+    return measure
+
+
 Trip = tuple[float, float, int, int]
 """CPU of the agent and of gzip, in seconds; peak memory and peak anonymous memory, in bytes."""
 
@@ -90,6 +102,19 @@ def _rows(name: str, target: float, trips: list[Trip]) -> Iterator[Figure]:
 def _trip(kind: str) -> Trip:
     sample = corpus.sample(kind)
     return _measured(sample, FILE.format(path=sample.path, parse=kind), lambda running: None)
+
+
+def _unwrapped() -> Trip:
+    sample = corpus.sample("docker")
+    home = corpus.folder() / "containers" / ("d" * 64)
+    home.mkdir(parents=True, exist_ok=True)
+    (home / "config.v2.json").write_text(CONTAINER_CONFIG)
+    log = home / f"{home.name}-json.log"
+    log.unlink(missing_ok=True)
+    log.symlink_to(sample.path)
+    with sample.path.open("rb") as file:
+        printed_bytes = sum(len(json.loads(line)["log"]) - 1 for line in file)
+    return _measured(sample, CONTAINER.format(path=log), lambda running: None, printed_bytes)
 
 
 def _received() -> Trip:
@@ -114,7 +139,7 @@ def _connected(port: int, running: Agent) -> socket.socket:
             time.sleep(0.05)
 
 
-def _measured(sample: corpus.Sample, source: str, feed: Callable[[Agent], None]) -> Trip:
+def _measured(sample: corpus.Sample, source: str, feed: Callable[[Agent], None], line_bytes: int | None = None) -> Trip:
     before = gzip_cpu_seconds(sample.path)
     with sink() as backend, configured(source, backend.url) as config:
         with agent(config) as running:
@@ -124,7 +149,8 @@ def _measured(sample: corpus.Sample, source: str, feed: Callable[[Agent], None])
         wall_seconds([COMMAND, "ledger", "--check", "--config", str(config)])
     if counters["lines"] != sample.records:
         raise NotMeasuredError(f"{counters['lines']} records arrived of {sample.records}")
-    if counters["line_bytes"] != sample.path.stat().st_size - sample.records:
-        raise NotMeasuredError(f"{counters['line_bytes']} bytes of lines arrived of {sample.path.stat().st_size}")
+    expected_bytes = sample.path.stat().st_size - sample.records if line_bytes is None else line_bytes
+    if counters["line_bytes"] != expected_bytes:
+        raise NotMeasuredError(f"{counters['line_bytes']} bytes of lines arrived of {expected_bytes}")
     gzip_seconds = (before + gzip_cpu_seconds(sample.path)) / 2
     return spent.cpu_seconds, gzip_seconds, running.peak_bytes, running.peak_anonymous_bytes

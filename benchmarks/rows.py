@@ -246,6 +246,7 @@ ROWS: dict[str, Callable[[int], Iterator[Figure]]] = {
     "nginx": formats.shipping("nginx access log parsed", "nginx", 4.0),
     "java": formats.shipping("Java stack traces joined", "java", 1.5),
     "syslog": formats.syslog("syslog over TCP", 2.5),
+    "containers": formats.containers("Docker's log of a container", 2.5),
     "idle-files": idlefiles.at_rest,
     "endpoint": endpoint.load,
     "endpoint-crowd": endpoint.crowd,
