@@ -75,7 +75,7 @@ class Batches:
         pieces = whole.divided([*groups.values()])
         for (stream, numbers), piece in zip(groups.items(), pieces, strict=True):
             at = _at(numbers)
-            part = Heads(bytes(at(heads.priorities)), array("q", at(heads.times_ns)), ())
+            part = Heads(bytes(at(heads.priorities)), array("q", at(heads.times_ns)), (), timed=heads.timed)
             beside = at(rows) if self._beside or stream is self.streams.rest else ()
             batches.append(self._batch(stream, piece, part, beside, now_ns))
         return batches
@@ -88,7 +88,7 @@ class Batches:
             piece.block,
             piece.count,
             separator=piece.separator,
-            times_ns=stream.times(heads.times_ns, now_ns) if any(heads.times_ns) else None,
+            times_ns=stream.times(heads.times_ns, now_ns, timed=heads.timed) if any(heads.times_ns) else None,
             severities=severities if any(severities) else None,
             metadata=self._metadata(rows, moved=stream is self.streams.rest),
             format=FORMAT.name,

@@ -27,12 +27,12 @@ class Stream(Struct, eq=False):
     seen_seconds: float = 0.0
     given: Given | None = None
 
-    def times(self, times_ns: array[int], now_ns: int) -> array[int]:
+    def times(self, times_ns: array[int], now_ns: int, *, timed: bool) -> array[int]:
         """The times of the next records, no two alike; what says none is of ``now_ns``.
 
         What was given before a restart is not known: a whole second may well have been, a fraction of one has not.
         """
-        if times_ns.count(0):
+        if not timed and times_ns.count(0):
             times_ns = array("q", [time_ns or now_ns for time_ns in times_ns])
         if self.given is None:
             self.given = _first(times_ns[0], now_ns)

@@ -95,17 +95,21 @@ _MONTHS: Final = b"JanFebMarAprMayJunJulAugSepOctNovDec"
 _PRIORITY: Final = re.compile(rb"<([0-9]{1,3})>")
 _FRACTION: Final = re.compile(rb"\.([0-9]{1,9})(Z|[+-][0-9]{2}:[0-9]{2})")
 _WHOLE: Final = 1_000_000_000
+_WHOLE_DIGITS: Final = 11
+"""With the comma between them; the first lacks its 1."""
 _INTEGERS: Final = msgspec.json.Decoder(list[int])
 
 
 class Heads(Struct, frozen=True):
     """One value for each message: ``priorities``, NO_PRIORITY where there is none; ``times_ns``, 0 where there is none;
-    ``names`` as they stand there, for ``host_and_app``. ``unparsed`` messages were none."""
+    ``names`` as they stand there, for ``host_and_app``. ``unparsed`` messages were none; ``timed``: each is known to have
+    a time."""
 
     priorities: bytes
     times_ns: array[int]
     names: Sequence[bytes]
     unparsed: int = 0
+    timed: bool = False
 
     @property
     def severities(self) -> bytes:
@@ -119,25 +123,29 @@ def heads_of(block: bytes, messages: Sequence[bytes] | None, moment: Moment) -> 
     ``messages`` are the same as they were, where a line feed of their own has been replaced.
     """
     names: list[bytes] = []
-    known: dict[bytes, bytes] = {}
+    same: dict[bytes, bytes] = {}
+    begun = _Begun(moment)
     priorities: list[bytes] = []
     times_ns = array("q")
     unparsed = at = 0
+    timed = True
     while at < len(block):
         end = block.find(b"\n", at + _SLICE_BYTES) + 1 or len(block)
-        heads = _heads(block, at, end, moment)
-        if heads.times_ns.count(0):
+        heads = _heads(block, at, end, begun)
+        if not heads.timed and heads.times_ns.count(0):
+            timed = False
             lines = block[at:end].split(b"\n") if messages is None else messages[len(names) :]
             heads = _with_the_odd(heads, lines, moment)
         priorities.append(heads.priorities)
-        names += map(known.setdefault, heads.names, heads.names)  # a few objects, instead of one for each message
+        names += map(same.setdefault, heads.names, heads.names)  # a few objects, instead of one for each message
         times_ns += heads.times_ns
         unparsed += heads.unparsed
         at = end
-    return Heads(b"".join(priorities), times_ns, names, unparsed)
+        del heads  # its memory is the next one's
+    return Heads(b"".join(priorities), times_ns, names, unparsed, timed)
 
 
-def _heads(block: bytes, at: int, end: int, moment: Moment) -> Heads:
+def _heads(block: bytes, at: int, end: int, begun: _Begun) -> Heads:
     """The heads of the lines in ``block[at:end]``; those that are not of the usual shape have no time."""
     for shape in _SHAPES:
         found = shape.pattern.match(block, at, end)
@@ -145,31 +153,68 @@ def _heads(block: bytes, at: int, end: int, moment: Moment) -> Heads:
             columns = _columns(shape, block, at, end)
             names = columns["names"]
             if names.count(b"") * _ODD_SHARE <= len(names) == block.count(b"\n", at, end):
-                return _begun(columns["begins"], columns.get("fractions"), names, shape.layout, moment)
+                return begun.heads(columns["begins"], columns.get("fractions"), names, shape.layout)
             break
     columns = _columns(_ANY_SHAPE, block, at, end)
     begins, names = columns["begins"], tuple(map(add, columns["names"], columns["tags"]))
-    table = {begin: _priority(begin) for begin in set(begins)}
-    times_ns = _times(columns["seconds"], columns["fractions"], columns["stamps"], moment)
-    return Heads(bytes(map(table.__getitem__, begins)), times_ns, names)
+    times_ns = _times(columns["seconds"], columns["fractions"], columns["stamps"], begun.moment)
+    return Heads(begun.priorities(begins, set(begins)), times_ns, names)
 
 
 def _columns(shape: _Shape, block: bytes, at: int, end: int) -> dict[str, tuple[bytes, ...]]:
     return dict(zip(shape.columns, zip(*shape.pattern.findall(block, at, end), strict=True), strict=True))
 
 
-def _begun(
-    begins: Sequence[bytes], fractions: Sequence[bytes] | None, names: Sequence[bytes], layout: Layout, moment: Moment
-) -> Heads:
-    """The heads of messages of which ``begins`` have the seconds, of which there are few."""
-    distinct = list(set(begins))
-    seconds = [begin.partition(b">")[2].removeprefix(b"1 ") for begin in distinct]
-    table = dict(zip(distinct, map(_priority, distinct), strict=True))
-    priorities = bytes(map(table.__getitem__, begins))
-    if fractions is None:
-        starts = dict(zip(distinct, times_of(seconds, layout, moment), strict=True))
-        return Heads(priorities, array("q", map(starts.__getitem__, begins)), names)
-    return Heads(priorities, _with_fractions(begins, fractions, distinct, seconds, moment), names)
+class _Begun:
+    """What begins of messages say, kept from slice to slice of a block: priorities and seconds are few."""
+
+    def __init__(self, moment: Moment) -> None:
+        self.moment = moment
+        self._priorities: dict[bytes, int] = {}
+        self._starts: dict[tuple[str, bytes], dict[bytes, int]] = {}
+
+    def heads(
+        self, begins: Sequence[bytes], fractions: Sequence[bytes] | None, names: Sequence[bytes], layout: Layout
+    ) -> Heads:
+        """The heads of messages that begin so; empty begins have no time."""
+        if fractions is not None and not fractions[0].startswith(b"."):  # nothing but a zone
+            begins, fractions = tuple(map(add, begins, fractions)), None
+        distinct = set(begins)
+        priorities = self.priorities(begins, distinct)
+        if fractions is None:
+            starts = self._seconds(distinct, b"", layout, 0)
+            timed = all(map(starts.__getitem__, distinct))
+            return Heads(priorities, array("q", map(starts.__getitem__, begins)), names, timed=timed)
+        times_ns, timed = self._with_fractions(begins, fractions, distinct)
+        return Heads(priorities, times_ns, names, timed=timed)
+
+    def priorities(self, begins: Sequence[bytes], distinct: set[bytes]) -> bytes:
+        """The priorities, each a byte."""
+        for begin in distinct.difference(self._priorities):
+            self._priorities[begin] = _priority(begin)
+        return bytes(map(self._priorities.__getitem__, begins))
+
+    def _with_fractions(
+        self, begins: Sequence[bytes], fractions: Sequence[bytes], distinct: set[bytes]
+    ) -> tuple[array[int], bool]:
+        """The times, and whether each is known to be one."""
+        values, tail = _numbers(fractions)
+        starts = self._seconds(distinct, tail, "iso", _WHOLE)
+        if values is None or any(starts[begin] == -_WHOLE for begin in distinct if begin):
+            return times_of(list(map(add, map(_second, begins), fractions)), "iso", self.moment), False
+        times_ns = array("q", map(add, map(starts.__getitem__, begins), values))
+        if b"" in distinct:
+            for i in [i for i, begin in enumerate(begins) if not begin]:
+                times_ns[i] = 0
+        return times_ns, b"" not in distinct
+
+    def _seconds(self, distinct: set[bytes], tail: bytes, layout: Layout, less_ns: int) -> dict[bytes, int]:
+        """When the seconds that begins say begin in the zone that ``tail`` is, so much less; 0 less that for none."""
+        known = self._starts.setdefault((layout, tail), {})
+        if new := distinct.difference(known):
+            texts = [text and text + tail for text in map(_second, new)]
+            known.update(zip(new, (start - less_ns for start in times_of(texts, layout, self.moment)), strict=True))
+        return known
 
 
 class Head(Struct, frozen=True):
@@ -235,24 +280,6 @@ def _times(seconds: Sequence[bytes], fractions: Sequence[bytes], stamps: Sequenc
     return array("q", map(add, times_of(list(map(add, seconds, fractions)), "iso", moment), without_years))
 
 
-def _with_fractions(
-    begins: Sequence[bytes], fractions: Sequence[bytes], distinct: list[bytes], seconds: list[bytes], moment: Moment
-) -> array[int]:
-    values, tail = _numbers(fractions)
-    starts_ns = times_of([second and second + tail for second in seconds], "iso", moment)
-    known = [start_ns - _WHOLE for second, start_ns in zip(seconds, starts_ns, strict=True) if not second or start_ns]
-    if values is None or len(known) < len(distinct):
-        texts = dict(zip(distinct, seconds, strict=True))
-        return times_of(list(map(add, map(texts.__getitem__, begins), fractions)), "iso", moment)
-    table = dict(zip(distinct, known, strict=True))
-    times_ns = array("q", map(add, map(table.__getitem__, begins), values))
-    if b"" in table:
-        for i, begin in enumerate(begins):
-            if not begin:
-                times_ns[i] = 0
-    return times_ns
-
-
 def _numbers(fractions: Sequence[bytes]) -> tuple[list[int] | None, bytes]:
     """The nanoseconds of fractions that are all written alike, each more by a second; None where they are not. And the
     zone that stands behind them.
@@ -274,7 +301,8 @@ def _numbers(fractions: Sequence[bytes]) -> tuple[list[int] | None, bytes]:
         values = _INTEGERS.decode(b"[1%s]" % text)
     except msgspec.DecodeError:
         return None, tail
-    alike = len(values) == len(fractions) and min(values) >= _WHOLE and max(values) < 2 * _WHOLE
+    # As many digits as there have to be, none of them too large: none is too small.
+    alike = len(values) == len(fractions) and len(text) == _WHOLE_DIGITS * len(values) - 2 and max(values) < 2 * _WHOLE
     return values if alike else None, tail
 
 
@@ -294,6 +322,11 @@ def _cisco(found: re.Match[bytes]) -> tuple[bytes, Layout]:
     day = found["stamp"][4:].replace(b" ", b"0")
     tail = b"Z" if zone in (b"UTC", b"GMT") else zone
     return b"%s-%02d-%sT%s%s" % (year, month, day, found["clock"], tail), "iso"
+
+
+def _second(begin: bytes) -> bytes:
+    """The time in what a message begins with, without its ``<``."""
+    return begin.partition(b">")[2].removeprefix(b"1 ")
 
 
 def _possible(priority: bytes | None) -> bool:
