@@ -95,6 +95,7 @@ def test_an_agent_with_many_processors_counts_each_record_once_over_kills(tmp_pa
         file.write(lines(LINES - PART))
     with running(config) as agent:
         until(lambda: seen(agent) >= LINES)
+        until(lambda: scraped(agent)["log_errors_all_total"] >= LINES / 10)
         found = scraped(agent)
         assert found == {
             'seen_total{code="200"}': LINES * 3 / 4,
