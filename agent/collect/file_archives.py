@@ -241,8 +241,10 @@ class Archives:
                 where = None if inode is None else self._followed.names.search(inode, directories)
             if where is None or inode is None:
                 self._gone(key, cursor.path)
-            else:
+            elif cursor.offset:
                 self._enqueue(Archive.at(inode, key, where, cursor, named=self._discovery.matches(where)))
+            else:  # of which nothing was read: it may yet prove to be made of a file that is known
+                self._enqueue(Archive(inode, key, where, where, named=self._discovery.matches(where)))
 
     def _go_on_in(self, heirs: list[tuple[str, Inode]], cursor: Cursor, lost_bytes: int) -> bool:
         """Tries the first of them that is free, which is taken out; False where none is."""

@@ -7,6 +7,7 @@ import random
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -318,6 +319,29 @@ def test_no_line_is_lost_or_read_twice_while_the_engine_rotates(
         stream: sorted(lines) for stream, lines in wanted.items()
     }
     assert reader.lost("vanished") == 0
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_compressed_rotations_are_read_once_also_after_a_restart(reader: ContainerReader, seed: int) -> None:
+    chance = random.Random(seed)
+    container = reader.container(max_bytes=4000, max_files=5, compress=True)
+    options: dict[str, Any] = {
+        "paths": (f"{reader.directory}/*/*-json.log", f"{reader.directory}/*/*-json.log.*.gz"),
+        "block_bytes": 4096,
+    }
+    reader.start(**options)
+    for number in range(400):
+        container.print(f"{number}")
+        for _ in range(chance.choice((0, 0, 0, 0, 1, 2, 3))):
+            reader.commit(reader.step())
+        if chance.random() < 0.2:
+            reader.clock.move(1.0)
+        if chance.random() < 0.1:
+            reader.read(2)
+        if chance.random() < 0.03:
+            reader.start(**options)
+    reader.read(20)
+    assert sorted(map(int, records(reader.batches)["stdout"])) == list(range(400))
 
 
 @pytest.mark.parametrize("seed", range(6))
