@@ -60,7 +60,15 @@ def test_a_format_that_is_not_there_reads_nothing() -> None:
 
 @pytest.mark.parametrize(
     "block",
-    [b'{"a":1}{"a":2}\n\n', b'{"a":1} {"a":2}\n \n', b'{"a":\n1}\n', b'{"a":1}\n[]\n', b'{"a":1}\n{"a":\n', b"\n{}\n"],
+    [
+        b'{"a":1}{"a":2}\n\n',
+        b'{"a":1} {"a":2}\n \n',
+        b'{"a":\n1}\n',
+        b'{"a":1}\n[]\n',
+        b'{"a":1}\n{"a":\n',
+        b"\n{}\n",
+        b'{"a":1}\n{bad}\n',
+    ],
 )
 def test_lines_that_are_not_one_object_each_are_read_one_by_one(block: bytes) -> None:
     batch = logs(*block.split(b"\n")[:-1], format="json")

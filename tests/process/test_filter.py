@@ -87,6 +87,13 @@ def test_a_batch_of_which_nothing_goes_is_the_same_object_and_what_goes_is_count
     assert chained.dropped == 1
 
 
+def test_a_text_that_is_in_many_records_is_looked_for_in_each() -> None:
+    records = [b"GET /%d abc" % place if place % 3 else b"POST" for place in range(300)]
+    for expression in ("^GET /[0-9]*5 abc", "(?i)^get /[0-9]*5 ABC", "^(?:GET|PUT) /[0-9]*5 "):
+        made = left(logs(*records), {"matches": expression}, action="keep")
+        assert made == [record for record in records if b"5 abc" in record]
+
+
 def test_columns_stay_with_their_records_and_metrics_pass() -> None:
     batch = logs(*(b"0", b"1", b"2"), times_ns=array("q", [5, 6, 7]), severities=b"abc", metadata={2: (("k", "v"),)})
     (made,) = Chained("filter", when=[{"contains": "1"}]).take(batch)

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent.batch import Logs
+from agent.batch import Logs, Metrics
 from agent.process import PROCESSORS
 from tests.process.making import Chained, logs
 
@@ -111,8 +111,12 @@ def check_columns(batch: Logs, made: Logs) -> None:
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-def test_an_empty_batch_and_metrics_pass_or_are_nothing(name: str) -> None:
-    assert Chained(name, **OPTIONS[name]).take(logs()) == []
+def test_metrics_pass_and_an_empty_batch_is_nothing(name: str) -> None:
+    chained = Chained(name, **OPTIONS[name])
+    cycle = Metrics("host", (("env", "prod"),), (b"a", b"b"), array("d", [1.0, 2.0]))
+    (made,) = chained.take(cycle)
+    assert (made.source, made.series, made.values) == (cycle.source, cycle.series, cycle.values)
+    assert chained.take(logs()) == []
 
 
 @pytest.mark.parametrize("name", OPTIONS)
