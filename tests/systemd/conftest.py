@@ -70,7 +70,7 @@ def booted(root: str, name: str, binds: list[Path]) -> Iterator[Machine]:
         yield machine
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def binds(sources: tuple[Path, Path, Path]) -> list[Path]:
     """What a machine sees of this one."""
     return [*sources, Path(__file__).parent, *(Path(program) for program in (PROMETHEUS, NODE_EXPORTER) if program)]
@@ -84,9 +84,9 @@ def clean(root_file_system: Path, sources: tuple[Path, Path, Path], binds: list[
 
 
 @pytest.fixture(scope="session")
-def disk(root_file_system: Path, sources: tuple[Path, Path, Path]) -> Iterator[str]:
+def disk(root_file_system: Path, sources: tuple[Path, Path, Path], binds: list[Path]) -> Iterator[str]:
     """The disk of a machine on which it was installed, as a lower layer for others: installed once, used by many."""
-    with booted(str(root_file_system), "installed", [*sources]) as machine:
+    with booted(str(root_file_system), "installed", binds) as machine:
         before = machine.run("sh", "-c", EVERYTHING) + machine.read("/etc/passwd") + machine.read("/etc/group")
         Installed(machine, sources[0], sources[2]).install("--local")
         machine.write("/root/before", before)
