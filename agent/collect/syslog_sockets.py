@@ -66,7 +66,7 @@ class Sockets:
         self._connections: dict[int, Connection] = {}
         self._senders: Counter[str] = Counter()
         self._held_bytes = 0
-        self._accepted = 0
+        self._accepted = self._messages = 0
         self._refused: Counter[str] = Counter()
         self._resting: set[int] = set()
         self._ready: deque[int] = deque()
@@ -120,6 +120,7 @@ class Sockets:
         """What /status shows."""
         return {
             "listening": {each.option: each.shown for each in self._listening if each.socket.fileno() >= 0},
+            "messages": self._messages,
             "connections": len(self._connections),
             "accepted": self._accepted,
             "refused": dict(self._refused),
@@ -265,8 +266,12 @@ class Sockets:
             self._meter.add(LOST, framed.cut_bytes, (self._name, "cut"))
         if framed.unfinished:
             self._meter.add(UNFINISHED, framed.unfinished, (self._name,))
-        sent.extend((peer, piece) for piece in framed.pieces)
-        return sum(len(piece.block) for piece in framed.pieces) + framed.cut_bytes
+        size_bytes = framed.cut_bytes
+        for piece in framed.pieces:
+            sent.append((peer, piece))
+            size_bytes += len(piece.block)
+            self._messages += piece.count
+        return size_bytes
 
     # Now and then
 

@@ -102,8 +102,8 @@ _INTEGERS: Final = msgspec.json.Decoder(list[int])
 
 class Heads(Struct, frozen=True):
     """One value for each message: ``priorities``, NO_PRIORITY where there is none; ``times_ns``, 0 where there is none;
-    ``names`` as they stand there, for ``host_and_app``. ``unparsed`` messages were none; ``timed``: each is known to have
-    a time."""
+    ``names`` as they stand there, for ``host_and_app``. ``unparsed`` messages were none. ``timed``: each is known to
+    have a time."""
 
     priorities: bytes
     times_ns: array[int]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from array import array
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +16,7 @@ from agent.batch import Logs
 from agent.collect.syslog_batches import Batches
 from agent.collect.syslog_options import SyslogOptions
 from agent.wire.formats import format_of
-from agent.wire.syslogframes import Piece, piece_of
+from agent.wire.syslogframes import Framer, Piece, piece_of
 from tests.fakes import FakeClock, context
 
 NOW = datetime(2026, 11, 20, 17, 30, tzinfo=UTC)
@@ -128,6 +129,40 @@ def test_a_message_with_lines_of_its_own_is_one_record(tmp_path: Path) -> None:
 
 def test_nothing_makes_nothing(tmp_path: Path) -> None:
     assert batches(tmp_path)[0].of([]) == []
+
+
+def calls_of(made: Batches, count: int, message: bytes) -> int:
+    """Functions of Python entered for so many messages that came in together."""
+    framed = Framer(1 << 16).feed(b"".join(message % (number % 4) + b"\n" for number in range(count)))
+    calls = 0
+
+    def note(_frame: object, event: str, _argument: object) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    sys.setprofile(note)
+    try:
+        made.of([("192.0.2.1", piece) for piece in framed.pieces])
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"<13>Nov 20 17:29:00 web%d app[1]: a message of some length that is sent again and again",
+        b"<14>1 2026-11-20T17:29:00.123456Z web%d su 1 - - a message of some length that is sent again and again",
+        b"<14>1 2026-11-20T17:29:00.123+01:00 web%d su 1 - - a message of some length that is sent again and again",
+        b"<14>1 2026-11-20T17:29:00Z web%d su 1 - - a message of some length that is sent again and again",
+        b"<14>2026-11-20T17:29:00.123456+00:00 web%d su[1]: a message of some length that is sent again and again",
+    ],
+)
+def test_no_python_runs_for_each_message(tmp_path: Path, message: bytes) -> None:
+    made, _ = batches(tmp_path)
+    few, many = calls_of(made, 500, message), calls_of(made, 5000, message)
+    slices = 5000 * len(message) // (64 << 10)
+    assert many - few <= 60 * slices
 
 
 heads = st.sampled_from(

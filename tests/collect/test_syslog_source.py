@@ -18,6 +18,7 @@ from agent.collect.syslog_listening import listening
 from agent.collect.syslog_options import SyslogOptions
 from agent.errors import AgentError
 from tests.collect.syslog_senders import LOCAL, receiving
+from tests.fakes import FakeClock
 
 RESET = struct.pack("ii", 1, 0)
 """SO_LINGER: what is closed is reset."""
@@ -178,6 +179,7 @@ async def test_a_thousand_connections_are_read(tmp_path: Path) -> None:
             assert got.count(b"<13>again and again") == 1000
             await source.while_(lambda: source.counted("syslog_connections"))
             assert source.source.status()["unfinished_bytes"] == 0
+            assert source.source.status()["messages"] == 2000
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, most)
 
@@ -210,6 +212,40 @@ async def test_connections_beyond_the_bound_are_closed_and_counted(tmp_path: Pat
         assert await source.until(1) == [b"<13>there is room again"]
         for sender in senders:
             sender.close()
+
+
+async def test_a_connection_that_is_silent_is_closed_and_what_it_began_is_kept(tmp_path: Path) -> None:
+    clock = FakeClock()
+    async with receiving(tmp_path, tcp_listen=LOCAL, clock=clock, idle_seconds=60) as source:
+        silent, begun = (socket.create_connection(source.address()) for _ in range(2))
+        begun.sendall(b"<13>begun")
+        await source.while_(lambda: source.source.status()["unfinished_bytes"] != 9)
+        assert source.counted("syslog_connections") == 2
+        clock.move(61)
+        reading = asyncio.ensure_future(source.until(1))
+        while not reading.done():
+            await clock.advance(0.1)
+        assert await reading == [b"<13>begun"]
+        await source.while_(lambda: source.counted("syslog_connections"))
+        assert (silent.recv(1), begun.recv(1)) == (b"", b"")
+        silent.close()
+        begun.close()
+
+
+async def test_without_descriptors_nobody_is_accepted_until_there_are_some(tmp_path: Path) -> None:
+    async with receiving(tmp_path, tcp_listen=LOCAL) as source:
+        waiting = socket.create_connection(source.address())
+        waiting.sendall(b"<13>patient\n")
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with open("/dev/null") as free:
+            lowest = free.fileno()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, most[1]))
+        try:
+            await source.while_(lambda: not source.counted("syslog_refused_total", "no_descriptors"))
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, most)
+        assert await source.until(1) == [b"<13>patient"]
+        waiting.close()
 
 
 async def test_messages_that_never_end_are_given_up_where_all_together_are_too_much(tmp_path: Path) -> None:
