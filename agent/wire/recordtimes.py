@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import accumulate, chain, compress, islice
 from operator import add, ge, getitem, le, lt, sub
 from typing import Final
@@ -97,6 +97,8 @@ def _distinct(column: array[int], moved_ns: int, last: Given) -> tuple[array[int
         moved = map(add, times, range(moved_ns, moved_ns + len(times)))
         placed = map([0, *own].__getitem__, accumulate(map(int, in_order)))
         own = array("q", map(getitem, zip(moved, placed, strict=True), in_order))
+    if len(set(own)) < len(own):
+        own = _apart(own)
     said_ns, given_ns = max(times), max(own)
     if tops[-1] - said_ns > MOST_AHEAD_NS:
         return own, Given(said_ns, given_ns)
@@ -111,6 +113,16 @@ def _in_order(times: list[int], given_ns: int) -> array[int]:
     rest = list(map(add, rest, map(sub, range(len(rest)), map(first.__getitem__, rest))))
     own = [*range(given_ns + 1, given_ns + 1 + early), *rest]
     return array("q", own) if all(map(lt, own, islice(own, 1, None))) else _rising(times, given_ns)
+
+
+def _apart(times: Iterable[int]) -> array[int]:
+    """Each a nanosecond later for as long as another has that time: what says times that differ by so much may meet."""
+    taken: dict[int, None] = {}
+    for time_ns in times:
+        while time_ns in taken:
+            time_ns += 1  # noqa: PLW2901 - the same time, later
+        taken[time_ns] = None
+    return array("q", taken)
 
 
 def _rising(times: Sequence[int], given_ns: int) -> array[int]:

@@ -80,6 +80,11 @@ def test_a_record_without_a_time_has_that_of_the_one_before() -> None:
     assert filled(times) is times
 
 
+def test_times_that_run_backwards_by_nanoseconds_do_not_meet() -> None:
+    times = own([9, 9, 8, 8, 7, 7], start=100)
+    assert len(set(times)) == 6
+
+
 SAYS = st.lists(st.sampled_from([5 * S, 5 * S + 1, 5 * S + 1000, 6 * S, 7 * S, 7 * S + 3]), min_size=1, max_size=30)
 
 
