@@ -52,6 +52,9 @@ NOT_NOW = {
 DAMAGE = {sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_CORRUPTFS, sqlite3.SQLITE_IOERR_DATA}
 """Extended result codes that say that the file is not as it was written."""
 
+COMPARED_POSITIONS = 1000
+"""So many positions are read again each time the books are checked; of more, all in as many times as that takes."""
+
 NOT_OURS = (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, msgspec.MsgspecError)
 """What a cell raises that holds what no cell of ours holds."""
 
@@ -101,7 +104,8 @@ class Store:
         self.commit_id = 0
         self.copied_commit_id = -1
         self.last_time_ns = 0
-        self.used_bytes = self.over_bytes = self.log_bytes = 0
+        self._page_bytes = 0
+        self.used_bytes = self.over_bytes = self.log_bytes = self._recounts = 0
         self.connection = self._open()
 
     # Opening and closing
@@ -157,9 +161,11 @@ class Store:
 
     def recount(self) -> None:
         """Reads the small tables and counts what waits again. Raises SpoolDamaged where they are not what memory says,
-        or the law no longer holds."""
+        or the law no longer holds. Where there are thousands of positions, they are read once in as many calls."""
+        self._recounts += 1
         with translated():
-            self._compare(self.connection)
+            if self._recounts % (1 + len(self.positions) // COMPARED_POSITIONS) == 0:
+                self._compare(self.connection)
             self._recount(self.connection)
 
     def _compare(self, connection: sqlite3.Connection) -> None:
@@ -277,8 +283,9 @@ class Store:
     def _measure(self, connection: sqlite3.Connection) -> None:
         pages = connection.execute("PRAGMA page_count").fetchone()[0]
         free = connection.execute("PRAGMA freelist_count").fetchone()[0]
-        page_bytes = connection.execute("PRAGMA page_size").fetchone()[0]
-        pages_bytes = (pages - free) * page_bytes
+        if not self._page_bytes:
+            self._page_bytes = connection.execute("PRAGMA page_size").fetchone()[0]
+        pages_bytes = (pages - free) * self._page_bytes
         self.log_bytes = bytes_of_log(self.path)
         self.used_bytes = pages_bytes + self.log_bytes
         self.over_bytes = max(0, pages_bytes - pages_bound(self.options.max_bytes))
