@@ -158,6 +158,7 @@ class FileSource:
         started = self._clock.monotonic_seconds()
         self._scan.run(time_now(self._clock))
         if self._watch is not None and self._watch.cover(self._followed.directories):
+            started = self._clock.monotonic_seconds()  # the first one also takes in what it finds: that is no measure
             self._scan.run(time_now(self._clock))
             self._watch.cover(self._followed.directories)
         self._say_watch()

@@ -22,7 +22,7 @@ from agent.clock import NANOSECONDS, Time
 from agent.collect.file_archive import ARCHIVE, Archive, Unfinished
 from agent.collect.file_cursor import Cursor, decode
 from agent.collect.file_discovery import Discovery
-from agent.collect.file_identity import Inode, Replaced, inode_of, inode_of_key, key_at
+from agent.collect.file_identity import Fingerprint, Inode, Replaced, inode_of, inode_of_key, key_at
 from agent.collect.file_names import rotated_names
 from agent.collect.file_options import FileOptions
 from agent.collect.file_packed import Packed
@@ -69,9 +69,13 @@ class Archives:
         """How many have something to read."""
         return len(self._queue)
 
-    def of(self, path: str) -> tuple[Archive, ...]:
-        """Those that hold the rest of files that were called ``path``."""
-        return tuple(archive for archive in self._queue if archive.path == path and not archive.named)
+    def rests(self) -> dict[str, tuple[Archive, ...]]:
+        """Those that hold the rest of files, by the names these had."""
+        found: dict[str, tuple[Archive, ...]] = {}
+        for archive in self._queue:
+            if not archive.named:
+                found[archive.path] = (*found.get(archive.path, ()), archive)
+        return found
 
     def waits(self, tail: Tail) -> bool:
         """Whether ``tail`` is one that is read, or will be when it has been written to its end."""
@@ -196,11 +200,17 @@ class Archives:
 
     def _originals(self, archive: Archive) -> Iterator[tuple[Cursor, Tail | None]]:
         """Files that begin as it does: followed, gone, or compressed themselves."""
-        head = archive.head()
-        found: list[tuple[Cursor, Tail | None]] = [(tail.cursor(), tail) for tail in self._followed.tails.values()]
-        found += [(cursor, None) for _, _, cursor in self._followed.absent]
-        found += [(cursor, None) for cursor in self._done.values()]
-        alike = [each for each in found if each[0].offset and each[0].prefix.length and each[0].prefix.holds(head)]
+        head, digests = archive.head(), dict[int, Fingerprint]()
+
+        def begins(known: Fingerprint) -> bool:
+            if known.length not in digests:
+                digests[known.length] = Fingerprint.of(head[: known.length])
+            return known.length > 0 and digests[known.length] == known
+
+        tails = [tail for tail in self._followed.tails.values() if tail.offset and begins(tail.prefix)]
+        alike: list[tuple[Cursor, Tail | None]] = [(tail.cursor(), tail) for tail in tails]
+        gone = [*(cursor for _, _, cursor in self._followed.absent), *self._done.values()]
+        alike += [(cursor, None) for cursor in gone if cursor.offset and begins(cursor.prefix)]
         stem = archive.path.partition(".")[0]
         alike.sort(key=lambda each: (not each[0].path.startswith(stem), -each[0].mtime_ns))
         return iter(alike[:MOST_ORIGINALS])

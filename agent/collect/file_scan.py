@@ -256,6 +256,7 @@ class Scan:
     def _put_in_order(self) -> None:
         """Lets files that had one name be read in the order of their birth."""
         names = {tail.path for tail in (self._followed.tails.values() if self._first else self._new)}
+        rests = self._followed.archives.rests()
         bearers: dict[str, list[Tail]] = {}
         for tail in self._followed.tails.values():
             if tail.path in names:
@@ -265,7 +266,7 @@ class Scan:
             for index, tail in enumerate(tails):
                 if tail in self._new or self._first:
                     formers = (former for former in tails[:index] if former.unread_bytes)
-                    tail.after = (*self._followed.archives.of(tail.path), *formers)
+                    tail.after = (*rests.get(tail.path, ()), *formers)
 
     def _forget(self, now: Time) -> None:
         oldest = now.wall_ns // NANOSECONDS - int(self._options.forget_after_seconds)

@@ -186,7 +186,7 @@ class Turns:
         elif copy is not None:
             self._followed.ready[copy] = None
         tail.restart()
-        tail.after = archives.of(tail.path) if copy is None else (copy,)
+        tail.after = archives.rests().get(tail.path, ()) if copy is None else (copy,)
         self._followed.pending[tail.key] = tail.cursor().encode()
         self._followed.ready[tail] = None
 

@@ -222,3 +222,47 @@ def test_a_followed_file_whose_directory_is_closed_is_not_given_up(
     reader.write("a.log", b"\n")
     assert reader.read() == [b"half"]
     assert reader.lost("vanished") == 0
+
+
+def test_a_stale_handle_is_given_up_and_the_file_read_on(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """NFS answers ESTALE for a descriptor whose file the server has forgotten, until it is opened anew."""
+    path = reader.write("a.log", b"one\n")
+    reader.start()
+    assert reader.read() == [b"one"]
+    assert reader.source is not None
+    (tail,) = reader.source._followed.tails.values()
+    stale, real = tail.fd, os.fstat
+
+    def answer(fd: int) -> os.stat_result:
+        if fd == stale and not reader.meter.value(UNREADABLE, ("file",)):
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return real(fd)
+
+    monkeypatch.setattr(os, "fstat", answer)
+    reader.write("a.log", b"two\n")
+    assert reader.read(3) == [b"two"]
+    assert f"{path}: {os.strerror(errno.ESTALE)}" in caplog.text
+    reader.write("a.log", b"three\n")
+    assert reader.read(3) == [b"three"]
+    assert reader.meter.value(UNREADABLE, ("file",)) == 0
+    assert reader.lost("vanished") == 0
+
+
+def test_files_written_lately_keep_their_descriptors(reader: Reader) -> None:
+    for index in range(30):
+        reader.write(f"{index:02}.log", b"one\n")
+    reader.start(max_open_files=4)
+    assert len(reader.read()) == 30
+    assert reader.source is not None
+    tails = {os.path.basename(tail.path): tail for tail in reader.source._followed.tails.values()}
+    reader.write("00.log", b"hot\n")
+    reader.read()
+    kept = tails["00.log"].fd
+    for index in range(1, 30):
+        reader.write("00.log", b"hot\n")
+        reader.write(f"{index:02}.log", b"two\n")
+        assert sorted(reader.read()) == [b"hot", b"two"]
+        assert tails["00.log"].fd == kept
+        assert len([tail for tail in tails.values() if tail.fd >= 0]) == 4

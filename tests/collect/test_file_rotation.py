@@ -347,3 +347,36 @@ def test_what_a_copy_holds_of_a_file_truncated_before_it_was_read_is_not_missed(
     reader.start()
     assert reader.read(10) == []
     assert reader.lost("vanished") == 0
+
+
+def test_a_link_that_is_turned_to_another_file_is_followed_there(reader: Reader) -> None:
+    """As Apache's rotatelogs does: the files have names of their own, and a link says which one is written to."""
+    link = reader.logs / "current.log"
+    reader.write("dated/1", b"one\n")
+    link.symlink_to(reader.logs / "dated" / "1")
+    reader.start()
+    assert reader.read() == [b"one"]
+    reader.write("dated/1", b"two\n")
+    reader.write("dated/2", b"three\n")
+    link.unlink()
+    link.symlink_to(reader.logs / "dated" / "2")
+    assert reader.read() == [b"two", b"three"]
+    reader.write("dated/1", b"late\n")
+    assert reader.read() == [b"late"]
+    assert {dict(batch.labels)["filename"] for batch in reader.batches if batch.count} == {str(link)}
+
+
+def test_what_was_unread_of_a_file_whose_inode_another_one_has_is_counted(reader: Reader) -> None:
+    path = reader.write("a.log", b"one\nhalf")
+    number = os.stat(path).st_ino
+    reader.start()
+    assert reader.read() == [b"one"]
+    reader.stop()
+    path.unlink()
+    for attempt in range(200):
+        if os.stat(reader.write(f"{attempt}.try", b"other\n")).st_ino == number:
+            os.rename(reader.logs / f"{attempt}.try", path)
+            break
+    reader.start()
+    assert reader.read() == ([b"other"] if path.exists() else [])
+    assert reader.lost("vanished") == len(b"half")
