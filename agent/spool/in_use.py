@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Protocol, TypeVar
 
 from agent.clock import Clock
@@ -29,6 +30,8 @@ log = logging.getLogger("telemetry_agent.spool")
 
 RETRY_SECONDS = 1.0
 PATIENCE_SECONDS = 10.0
+THOROUGH_ROUNDS = 6
+"""Housekeeping is done every ten seconds, and the books are checked once a minute."""
 
 R = TypeVar("R")
 
@@ -63,6 +66,7 @@ class StoreInUse:
         self._reading, self._keeping, self._failing = (Repeating(log, clock.monotonic_seconds) for _ in range(3))
         self._replacing = asyncio.Lock()
         self._copied = (0, 0, 0)
+        self._rounds = 0
 
     def change(self, options: SpoolOptions) -> None:
         """Keeps to other bounds from here on; runs on the spool's thread."""
@@ -133,11 +137,18 @@ class StoreInUse:
         return report
 
     async def keep_in_order(self) -> None:
-        """Lets go of what is too old or retired, returns free space, and writes the second copy."""
-        store = self.store
+        """Lets go of what is too old or retired, returns free space, and writes the second copy; the first time, and
+        every THOROUGH_ROUNDS of them, the books are checked as well."""
+        store, thorough = self.store, self._rounds % THOROUGH_ROUNDS == 0
+        self._rounds += 1
         try:
             worn_out = await self.worker.run(
-                keeping.keep_in_order, store, self._host, self.reserve, self._options, self._clock.wall_ns()
+                partial(keeping.keep_in_order, thorough=thorough),
+                store,
+                self._host,
+                self.reserve,
+                self._options,
+                self._clock.wall_ns(),
             )
             if worn_out:
                 await self.replace(store, "it holds rows that can be neither read nor deleted")

@@ -34,10 +34,18 @@ def copy_path(host: Host) -> Path:
     return host.state_dir / "positions.copy"
 
 
-def keep_in_order(store: Store, host: Host, reserve: Reserve, options: SpoolOptions, wall_ns: int) -> bool:
-    """One round of housekeeping; True where the file should be replaced. Raises SpoolFull, SpoolDamaged or OSError."""
+def keep_in_order(
+    store: Store, host: Host, reserve: Reserve, options: SpoolOptions, wall_ns: int, *, thorough: bool = True
+) -> bool:
+    """One round of housekeeping; True where the file should be replaced. Raises SpoolFull, SpoolDamaged or OSError.
+
+    Only a ``thorough`` one checks the books and looks at what lies beside the spool.
+    """
     try:
-        _tidy(store, host, options, wall_ns)
+        if thorough:
+            store.recount()
+            bound_what_is_set_aside(host.spool_dir, options, store.used_bytes)
+        _tidy(store, options, wall_ns)
     except SpoolFull as error:
         if is_of_the_disk(error):
             make_room(store, Group(), reserve)
@@ -50,8 +58,7 @@ def keep_in_order(store: Store, host: Host, reserve: Reserve, options: SpoolOpti
     return worn_out(store)
 
 
-def _tidy(store: Store, host: Host, options: SpoolOptions, wall_ns: int) -> None:
-    store.recount()
+def _tidy(store: Store, options: SpoolOptions, wall_ns: int) -> None:
     let_age(store, wall_ns - int(options.max_age_seconds * 1e9))
     retire_orphans(store, wall_ns - int(options.retire_after_seconds * 1e9))
     if store.over_bytes:
@@ -61,7 +68,6 @@ def _tidy(store: Store, host: Host, options: SpoolOptions, wall_ns: int) -> None
         sweep.give_back(connection)
     if store.log_bytes > PINNED_LOG_BYTES:
         store.fold_log(cut=True)
-    bound_what_is_set_aside(host.spool_dir, options, store.used_bytes)
 
 
 def write_second_copy(store: Store, host: Host) -> None:
