@@ -82,12 +82,22 @@ class Parser:
         lines = options.multiline
         self.lines = None if lines is None else LinePatterns.of(lines.start, lines.end)
         self._given: dict[int, Given] = {}
+        self._faulty: set[str] = set()
 
     def stream(self) -> Stream:
         """For one more file or connection."""
         if self.name == NONE and self.lines is None:
             return _UNTOUCHED
         return _Parsed(self)
+
+    def faulty(self, name: str) -> None:
+        """Says once of a format that reading it fails, where that is being handled."""
+        if name not in self._faulty:
+            self._faulty.add(name)
+            context = {"source": self.context.name}
+            log.exception(
+                "a fault of the agent in reading %s; records go on unparsed", name, extra={"context": context}
+            )
 
     def distinct(self, labels: Labels, times: array[int], start: int) -> array[int]:
         """Times of their own for records that begin at ``start`` of their file, whichever file had these labels before.
@@ -200,12 +210,7 @@ class _Parsed:
         try:
             return of.columns(batch, Moment(now.wall_ns, self._parser.zone))
         except Exception:  # a fault in a format must not stop a source for ever: its records go on unparsed
-            log.exception(
-                "a fault of the agent in reading %s; %d records go on unparsed",
-                self.decided,
-                batch.count,
-                extra={"context": {"source": batch.source}},
-            )
+            self._parser.faulty(self.decided)
             return Columns(unparsed=batch.count)
 
 

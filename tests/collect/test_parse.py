@@ -149,6 +149,22 @@ def test_a_batch_of_nothing_stays_as_it_is(tmp_path: Path) -> None:
     assert parser(tmp_path, parse="auto").stream().read(nothing, NOW) is nothing
 
 
+def test_a_fault_in_a_format_stops_nobody_and_is_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(type(format_of("json")), "columns", fail)
+    made = parser(tmp_path, parse="json")
+    for _ in range(3):
+        assert made.stream().read(logs(b"a\nb\n"), NOW).records() == [b"a", b"b"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "a fault of the agent in reading json; records go on unparsed"
+    ]
+    assert made.context.meter.numbers(UNPARSED) == {("file.app", "json"): 6}
+
+
 # auto
 
 
