@@ -209,7 +209,7 @@ class _Parsed:
     def _columns(self, of: Format, batch: Logs, now: Time) -> Columns:
         try:
             return of.columns(batch, Moment(now.wall_ns, self._parser.zone))
-        except Exception:  # a fault in a format must not stop a source for ever: its records go on unparsed
+        except Exception:  # noqa: BLE001 - a fault in a format must not stop a source for ever: records go on unparsed
             self._parser.faulty(self.decided)
             return Columns(unparsed=batch.count)
 
