@@ -71,7 +71,7 @@ class Contexts:
             name=configured.name,
             host=self._host,
             clock=self.clock,
-            meter=self.meter,
+            meter=Meter() if fresh else self.meter,
             labels=self._config.agent.labels,
             positions=positions,
             first_start=not positions,
