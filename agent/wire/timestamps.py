@@ -40,7 +40,10 @@ PATTERNS: Final[dict[Layout, bytes]] = {
 }
 """Expressions for such times, without groups, for the formats to build theirs of."""
 
-_ANY: Final = re.compile(b"|".join(b"(?P<%s>%s)" % (layout.encode(), PATTERNS[layout]) for layout in PATTERNS))
+_LOWER: Final = rb"|\d{4}-\d\d-\d\dt\d\d:\d\d:\d\d(?:\.\d{1,9})?z"  # RFC 3339, section 5.6, allows it
+_ANY: Final = re.compile(
+    b"|".join(b"(?P<%s>%s%s)" % (name.encode(), PATTERNS[name], _LOWER if name == "iso" else b"") for name in PATTERNS)
+)
 
 NANOSECONDS: Final = 1_000_000_000
 LONGEST: Final = 64
