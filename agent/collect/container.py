@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from agent.batch import Batch, Labels, Logs, Origin
+from agent.clock import NANOSECONDS
 from agent.collect.container_done import MARK, Done
 from agent.collect.container_labels import ContainerLabels
 from agent.collect.container_stream import ContainerStream, Shared
@@ -39,6 +40,7 @@ class Containers:
             self._labels.apart,
             parser_of(options, context),
             options.max_record_bytes,
+            round(options.join_seconds * NANOSECONDS),
             self.done,
             self.before,
         )

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from agent.batch import Logs, Origin
 from agent.collect.container_done import MARK
 from agent.collect.container_tail import whole_records
-from agent.wire.containerlines import NEWLINE, Output, Parts, Unwrapping, open_from, outputs
+from agent.wire.containerlines import NEWLINE, Output, Parts, Unwrapping, last_lines, open_from, outputs
 from agent.wire.formats.cri import FORMAT as CRI
 from agent.wire.formats.docker import FORMAT as DOCKER
 from agent.wire.recordtimes import Given, distinct, filled
@@ -45,6 +45,7 @@ class Shared(Struct):
     apart: Callable[[Labels, str], tuple[Labels, Labels]]
     parser: Parser | None
     max_record_bytes: int
+    join_ns: int
     done: Done
     before: list[Logs]
     given: dict[int, Given] = field(default_factory=dict)
@@ -79,11 +80,12 @@ class ContainerStream:
 
     def cut(self, data: bytes, start: int, end: int) -> int:
         """As agent.collect.parse.Stream."""
-        unwrapping = self._unwrapping_of(data[start : start + 1])
-        at = open_from(unwrapping, data, start, end)
-        if self._shared.parser is not None and at > start:
-            at = whole_records(unwrapping, self._inner_of, data, start, at)
-        return end if end - at > self._shared.max_record_bytes else at
+        shared, unwrapping = self._shared, self._unwrapping_of(data[start : start + 1])
+        lasts = last_lines(unwrapping, data, start, end, shared.join_ns, shared.max_record_bytes)
+        at = open_from(unwrapping, data, start, end, lasts)
+        if shared.parser is not None and at > start:
+            at = whole_records(unwrapping, self._inner_of, data, start, at, lasts)
+        return end if end - at > shared.max_record_bytes else at
 
     def read(self, logs: Logs, now: Time) -> Logs:
         """The last of the batches that ``logs`` become, or the one whose stream its origin names. The others are put

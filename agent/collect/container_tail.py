@@ -11,11 +11,11 @@ Only the last lines are taken apart, more of them where a record reaches further
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import accumulate
 from typing import TYPE_CHECKING, Final
 
-from agent.wire.containerlines import NEWLINE, STREAMS, Unwrapping, open_from
+from agent.wire.containerlines import NEWLINE, STREAMS, Last, Unwrapping, open_from
 
 if TYPE_CHECKING:
     from agent.collect.parse import Stream
@@ -68,54 +68,61 @@ class _Lines:
         return bisect_left(self._ends, at) if at else -1
 
 
-def whole_records(unwrapping: Unwrapping, stream_of: Callable[[str], Stream], data: bytes, start: int, end: int) -> int:
-    """Up to where ``data[start:end]``, in which no line is cut, can be taken so that no record is: before the last one
-    of each stream that may go on."""
-    reach = TAIL_BYTES
-    while True:
-        begin = start if end - reach <= start else data.find(NEWLINE, end - reach, end) + 1
-        at = _whole_from(unwrapping, stream_of, data, begin, end, all_known=begin == start)
-        if at is not None:
-            whole = open_from(unwrapping, data, start, at)
-            return at if whole == at else whole_records(unwrapping, stream_of, data, start, whole)
-        reach *= 4
-
-
-def _whole_from(
+def whole_records(
     unwrapping: Unwrapping,
     stream_of: Callable[[str], Stream],
     data: bytes,
-    begin: int,
+    start: int,
     end: int,
-    *,
-    all_known: bool,
-) -> int | None:
-    """The same by the lines from ``begin`` on; None where these are too few to tell."""
-    streams = _streams(unwrapping, stream_of, data, begin, end)
+    lasts: Mapping[str, Last],
+) -> int:
+    """Up to where ``data[start:end]``, in which no line is cut, can be taken so that no record is: before the last one
+    of each stream that may go on. ``lasts`` are the last lines there are, whether or not before ``end``."""
+    reach = TAIL_BYTES
+    while True:
+        begin = start if end - reach <= start else data.find(NEWLINE, end - reach, end) + 1
+        streams = _streams(unwrapping, stream_of, data, begin, end)
+        at = _before_last(streams, lasts, end, all_known=begin == start)
+        while at is not None:
+            whole = _between(streams, at, all_known=begin == start)
+            if whole is not None:
+                whole = open_from(unwrapping, data, start, whole, lasts)
+            if whole == at:
+                return at
+            at = whole if whole is None or whole >= begin else None
+        reach *= 4
+
+
+def _before_last(streams: Mapping[str, _Lines], lasts: Mapping[str, Last], end: int, *, all_known: bool) -> int | None:
+    """Where the first of the last records begins that may go on; None where that is before the lines that are known."""
     at = end
-    for lines in streams:
-        record = lines.last_open()
+    for stream, last in lasts.items():
+        if last.over and end >= last.end:
+            continue
+        lines = streams.get(stream)
+        record = -1 if lines is None else lines.last_open()
+        if record == -1 and not all_known:
+            return None
+        if lines is not None and record is not None:
+            at = min(at, lines.begins[max(0, record)])
+    return at
+
+
+def _between(streams: Mapping[str, _Lines], at: int, *, all_known: bool) -> int | None:
+    """``at``, or where the record begins that would be cut there; None where that is before the known lines."""
+    for lines in streams.values():
+        index = bisect_left(lines.begins, at)
+        record = lines.record_of(index) if index < len(lines.begins) else None
         if record == -1 and not all_known:
             return None
         if record is not None:
             at = min(at, lines.begins[max(0, record)])
-    while True:
-        before = at
-        for lines in streams:
-            index = bisect_left(lines.begins, at)
-            record = lines.record_of(index) if index < len(lines.begins) else None
-            if record == -1 and not all_known:
-                return None
-            if record is not None:
-                at = min(at, lines.begins[max(0, record)])
-        at = open_from(unwrapping, data, begin, at)
-        if at == before:
-            return at
+    return at
 
 
 def _streams(
     unwrapping: Unwrapping, stream_of: Callable[[str], Stream], data: bytes, begin: int, end: int
-) -> list[_Lines]:
+) -> dict[str, _Lines]:
     """The lines of each stream; none where they cannot be told from what was decoded."""
     block = data[begin:end]
     parts = unwrapping.parts(block)
@@ -128,4 +135,4 @@ def _streams(
                 made[stream].add(text, at)
     for lines in made.values():
         lines.close()
-    return [lines for lines in made.values() if lines.begins]
+    return {stream: lines for stream, lines in made.items() if lines.begins}

@@ -13,12 +13,12 @@ import re
 from array import array
 from bisect import bisect_right
 from calendar import timegm
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from itertools import compress
 from operator import add
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 from msgspec import Struct
@@ -28,6 +28,7 @@ NEWLINE: Final = b"\n"
 NANOSECONDS: Final = 1_000_000_000
 STDOUT: Final = "stdout"
 STREAMS: Final = (STDOUT, "stderr")
+FOREVER_NS: Final = 1 << 62
 SLICE_BYTES: Final = 128 << 10
 """About how much is taken apart in one call: well under 2 ms during which no other thread runs."""
 
@@ -61,6 +62,22 @@ class Parts(Struct, frozen=True):
         return [text + NEWLINE for text in texts] if self.ended else texts
 
 
+class Part(NamedTuple):
+    """One line: its stream, whether a line of that stream ends there, and when."""
+
+    stream: str
+    ended: bool
+    time: str
+
+
+class Last(Struct, frozen=True):
+    """Where the last line of a stream lies, and whether nothing that comes after it can belong to it any more."""
+
+    begin: int
+    end: int
+    over: bool
+
+
 class Output(Struct, frozen=True):
     """What one stream wrote: ``count`` lines, each followed by a newline, and when the first part of each came."""
 
@@ -82,8 +99,8 @@ class Unwrapping(Protocol):
         """The lines of a block of whole lines as columns."""
         ...
 
-    def part(self, line: bytes) -> tuple[str, bool] | None:
-        """Of one line, its stream and whether it ends there; None where it is not of the format."""
+    def part(self, line: bytes) -> Part | None:
+        """What one line says; None where it is not of the format."""
         ...
 
     def mark(self, stream: str) -> bytes:
@@ -154,25 +171,59 @@ def _of_lines(texts: Iterable[Any], times_ns: Iterable[int]) -> Iterator[int]:
         within = goes_on or (within and not text)
 
 
-def open_from(unwrapping: Unwrapping, data: bytes, start: int, end: int) -> int:
+def last_lines(
+    unwrapping: Unwrapping, data: bytes, start: int, end: int, wait_ns: int = FOREVER_NS, most_bytes: int = 1 << 62
+) -> dict[str, Last]:
+    """The last line of each stream in the whole lines ``data[start:end]``.
+
+    One is over when the other stream has gone on for ``wait_ns`` since, or for ``most_bytes``.
+    """
+    newest = unwrapping.part(data[data.rfind(NEWLINE, start, end - 1) + 1 : end - 1]) if end > start else None
+    newest_ns = _one(newest.time) if newest is not None else 0
+    lasts: dict[str, Last] = {}
+    for stream in STREAMS:
+        for begin, line_end, part in _lines_back(unwrapping, stream, data, start, end):
+            over = line_end < end and (end - begin > most_bytes or 0 < _one(part.time) < newest_ns - wait_ns)
+            lasts[stream] = Last(begin, line_end, over)
+            break
+    return lasts
+
+
+def open_from(
+    unwrapping: Unwrapping, data: bytes, start: int, end: int, lasts: Mapping[str, Last] | None = None
+) -> int:
     """Up to where the whole lines ``data[start:end]`` can be taken so that no line of any stream is cut in two."""
-    while (first := min(_open_of(unwrapping, stream, data, start, end) for stream in STREAMS)) < end:
+    lasts = last_lines(unwrapping, data, start, end) if lasts is None else lasts
+    while True:
+        going_on = [stream for stream, last in lasts.items() if not (last.over and end >= last.end)]
+        first = min((_open_of(unwrapping, stream, data, start, end) for stream in going_on), default=end)
+        if first == end:
+            return end
         end = first
-    return end
 
 
 def _open_of(unwrapping: Unwrapping, stream: str, data: bytes, start: int, end: int) -> int:
     """The same for one stream: back from its last line, as long as its lines do not end."""
-    mark, first, line_end = unwrapping.mark(stream), end, end
-    while (found := data.rfind(mark, start, line_end)) >= 0:
-        begin = max(start, data.rfind(NEWLINE, start, found) + 1)
-        part = unwrapping.part(data[begin : data.find(NEWLINE, found, line_end)])
-        if part is not None and part[0] == stream:
-            if part[1]:
-                break
-            first = begin
-        line_end = begin
+    first = end
+    for begin, _, part in _lines_back(unwrapping, stream, data, start, end):
+        if part.ended:
+            break
+        first = begin
     return first
+
+
+def _lines_back(
+    unwrapping: Unwrapping, stream: str, data: bytes, start: int, end: int
+) -> Iterator[tuple[int, int, Part]]:
+    """The lines of one stream, from the last one back: where each begins and ends, and what it says."""
+    mark = unwrapping.mark(stream)
+    while (found := data.rfind(mark, start, end)) >= 0:
+        begin = max(start, data.rfind(NEWLINE, start, found) + 1)
+        newline = data.find(NEWLINE, found, end)
+        part = unwrapping.part(data[begin:newline])
+        if part is not None and part.stream == stream:
+            yield begin, newline + 1, part
+        end = begin
 
 
 def slices(block: bytes) -> Iterator[bytes]:

@@ -410,27 +410,33 @@ TRACE = """Traceback (most recent call last):
 ValueError: no"""
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(8))
 def test_stack_traces_are_joined_however_the_streams_are_mixed_and_the_file_grows(
     reader: ContainerReader, seed: int
 ) -> None:
+    """Long lines are in it too, which the engine cuts, and of which one fills more than what is looked at first."""
     chance = random.Random(seed)
     container = reader.container()
-    reader.start(parse="python", block_bytes=4096)
+    options: dict[str, Any] = {"parse": "python", "block_bytes": chance.choice((4096, 1 << 20))}
+    reader.start(**options)
     wanted: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
     left: dict[str, list[str]] = {"stdout": [], "stderr": []}
     for number in range(300):
         for stream in ("stdout", "stderr"):
             if not left[stream]:
-                trace = chance.random() < 0.3
-                record = f"2026-11-20 10:00:00,000 ERROR {number}" + (f"\n{TRACE}" if trace else "")
+                trace, long = chance.random() < 0.3, "z" * chance.choice((0,) * 9 + (20_000,))
+                record = f"2026-11-20 10:00:00,000 ERROR {number}{long}" + (f"\n{TRACE}" if trace else "")
                 wanted[stream].append(record.encode())
                 left[stream] = record.split("\n")
-        stream = chance.choice(("stdout", "stderr"))
+        stream = chance.choice(("stdout", "stdout", "stderr"))
         container.print(left[stream].pop(0), stream)
         if chance.random() < 0.2:
-            reader.commit(reader.step())
-            reader.clock.move(0.1)
+            made = reader.step()
+            killed = chance.random() < 0.2
+            reader.commit(made[: chance.randrange(len(made) + 1)] if killed else made)
+            if killed:
+                reader.start(**options)
+            reader.clock.move(0.05)
     for stream, lines in left.items():
         for line in lines:
             container.print(line, stream)
@@ -438,6 +444,21 @@ def test_stack_traces_are_joined_however_the_streams_are_mixed_and_the_file_grow
     assert records(reader.batches) == wanted
     for batch in reader.batches:
         assert batch.count == 0 or (batch.times_ns is not None and batch.severities == bytes([17]) * batch.count)
+
+
+@pytest.mark.parametrize("options", [{"parse": "python"}, {}], ids=["record", "part"])
+def test_a_stream_that_fell_silent_does_not_keep_the_other_from_being_read(
+    reader: ContainerReader, options: dict[str, Any]
+) -> None:
+    """By the engine's times: its last record, or a line that has not ended, has waited for as long as it may."""
+    container = reader.container()
+    container.print("2026-11-20 10:00:00,000 ERROR no", "stderr", newline=bool(options))
+    for number in range(1500):
+        container.print(f"2026-11-20 10:00:00,000 INFO {number}")
+    reader.start(join_seconds=1.0, **options)
+    printed = reader.read(0)
+    assert printed["stderr"] == [b"2026-11-20 10:00:00,000 ERROR no"]
+    assert len(printed["stdout"]) >= 1499
 
 
 def test_records_of_lines_without_a_time_have_that_of_the_engines_first_line(reader: ContainerReader) -> None:

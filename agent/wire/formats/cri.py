@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from agent.wire.containerlines import Parts, nanoseconds, slices
+from agent.wire.containerlines import Part, Parts, nanoseconds, slices
 from agent.wire.format import Columns, Joining, Moment
 
 if TYPE_CHECKING:
@@ -57,10 +57,10 @@ class Cri:
         times = b"\n".join(stamps).decode(errors="replace").split("\n") if stamps else []
         return Parts(texts, [_NAMES[stream] for stream in streams], times, unparsed, ended)
 
-    def part(self, line: bytes) -> tuple[str, bool] | None:
-        """Its stream, and whether its text ends there."""
+    def part(self, line: bytes) -> Part | None:
+        """What one line says."""
         found = _LINE.fullmatch(line)
-        return None if found is None else (_NAMES[found[2]], found[3] == b"F")
+        return None if found is None else Part(_NAMES[found[2]], found[3] == b"F", found[1].decode())
 
     def mark(self, stream: str) -> bytes:
         """What stands behind the time of every line of that stream."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import msgspec
 from msgspec import Struct
 
-from agent.wire.containerlines import Parts, nanoseconds, slices
+from agent.wire.containerlines import Part, Parts, nanoseconds, slices
 from agent.wire.format import Columns, Joining, Moment
 
 if TYPE_CHECKING:
@@ -60,13 +60,13 @@ class Docker:
         texts = [line.log for line in decoded]
         return Parts(texts, [line.stream for line in decoded], [line.time for line in decoded], unparsed)
 
-    def part(self, line: bytes) -> tuple[str, bool] | None:
-        """Its stream, and whether its text ends there."""
+    def part(self, line: bytes) -> Part | None:
+        """What one line says."""
         try:
             decoded = _LINE.decode(line)
         except _FAULTS:
             return None
-        return decoded.stream, decoded.log.endswith("\n")
+        return Part(decoded.stream, decoded.log.endswith("\n"), decoded.time)
 
     def mark(self, stream: str) -> bytes:
         """What stands in a line of that stream: quotation marks inside of ``log`` are escaped."""
