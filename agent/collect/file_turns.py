@@ -6,6 +6,8 @@ import errno
 import os
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from agent.clock import Time
 from agent.collect.file_archive import Archive
 from agent.collect.file_faults import Faults
@@ -179,7 +181,8 @@ class Turns:
     def _rewritten(self, tail: Tail, now: Time) -> None:
         """Begins anew; what was not read before is read from a copy if there is one, else counted as lost."""
         copy, archives = self._copy_of(tail, now), self._followed.archives
-        packed = copy is None and archives.inherit(tail.path, tail.where, tail.cursor(), tail.lost_bytes)
+        cursor = replace(tail.cursor(), mtime_ns=-1)  # what is in it now may be younger than any copy
+        packed = copy is None and archives.inherit(tail.path, tail.where, cursor, tail.lost_bytes)
         if copy is None and not packed:
             message = "%d bytes of %s were truncated away before they were read"
             self._faults.lost("truncated", tail.lost_bytes, message, tail.path)

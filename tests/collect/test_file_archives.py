@@ -97,7 +97,8 @@ def test_compressing_at_once_loses_nothing_of_a_file_that_was_not_open(reader: R
     assert reader.lost("vanished") == 0
 
 
-def test_what_a_copytruncate_left_unread_is_read_from_the_compressed_copy(reader: Reader) -> None:
+@pytest.mark.parametrize("added", [10, 5000])
+def test_what_a_copytruncate_left_unread_is_read_from_the_compressed_copy(reader: Reader, added: int) -> None:
     path = reader.write("a.log", lines(0, 1000))
     reader.start()
     assert reader.read() == numbers[:1000]
@@ -106,9 +107,11 @@ def test_what_a_copytruncate_left_unread_is_read_from_the_compressed_copy(reader
     shutil.copyfile(path, f"{path}.1")
     os.truncate(path, 0)
     compress(Path(f"{path}.1"))
-    reader.write("a.log", lines(2000, 2010))
+    reader.write("a.log", lines(2000, 2000 + added))
+    later_ns = path.stat().st_mtime_ns + 1_000_000_000  # it is written to long after its copy was compressed
+    os.utime(path, ns=(later_ns, later_ns))
     reader.start()
-    assert reader.read(3) == numbers[1000:2010]
+    assert reader.read(3) == numbers[1000 : 2000 + added]
     assert reader.lost("truncated") == 0
 
 
