@@ -99,7 +99,7 @@ class FileSource:
         tail = next((tail for tail in self._followed.tails.values() if tail.key == key), None)
         before = tail.stream if tail is not None else None
         reading = self._reading
-        stream = reading.stream() if reading is not None else stream_again(self._options, self._context, before)
+        stream = reading.again() if reading is not None else stream_again(self._options, self._context, before)
         return logs if stream is None else stream.read(logs, time_now(self._clock))
 
     def status(self) -> dict[str, Any]:

@@ -37,6 +37,7 @@ class Archive(Tail):
     ``made_of`` are files it may have been made of, None while nobody has looked; ``original`` is that file while it
     can still be read itself. ``others`` are compressed files that may hold the rest if this one does not, None once it
     is known to; ``missing_bytes`` of it are known to have been there. ``packed`` is its own size and time.
+    ``begun_anew``: it was not what it was said to be at the offset, and is read from its beginning.
     """
 
     __slots__ = (
@@ -46,6 +47,7 @@ class Archive(Tail):
         "_packed_at",
         "_unpacking",
         "_window",
+        "begun_anew",
         "ended",
         "made_of",
         "missing_bytes",
@@ -64,6 +66,7 @@ class Archive(Tail):
         self.original: Tail | None = None
         self.others: list[tuple[str, Inode]] | None = None
         self.missing_bytes = 0
+        self.begun_anew = False
         self.packed = 0, -1
         self._begin_unpacking()
 
@@ -106,7 +109,7 @@ class Archive(Tail):
         if status.st_size < self._packed_at:
             self._begin_unpacking()
         if self.packed != (status.st_size, status.st_mtime_ns):
-            self.still_since = now_seconds
+            self.still_since, self.begun_anew = now_seconds, False
         self.packed = status.st_size, status.st_mtime_ns
         self._fault = None
 
@@ -140,7 +143,7 @@ class Archive(Tail):
             self._unpack(self.offset + block_bytes, keep_from=self.offset)
             self._measure()
             before = self.offset, self.scanned
-            piece = self.read(block_bytes, max_line_bytes, patient=not self.ended)
+            piece = self.read(block_bytes, max_line_bytes)
             self._measure()
             if piece is not None:
                 return piece
@@ -161,7 +164,8 @@ class Archive(Tail):
     def bytes_at(self, length: int, offset: int) -> bytes:
         if offset < self._at:
             return self._head[offset : offset + length]
-        self._unpack(offset + length, keep_from=offset)
+        self._unpack(offset + length, keep_from=offset if self.skipping else min(offset, self.offset))
+        self._measure()
         start = offset - self._at
         return bytes(self._window[start : start + length])
 

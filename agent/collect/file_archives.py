@@ -134,7 +134,7 @@ class Archives:
         except (Replaced, *_ABSENT):
             self._lost_sight(archive)
         except Rewritten:
-            archive.restart()
+            self._begin_anew(archive)
         except Unfinished:
             self._dequeue(archive)
         except (Unpackable, OSError) as error:
@@ -177,6 +177,13 @@ class Archives:
         if piece is None:
             self._finished(archive)
         return piece
+
+    def _begin_anew(self, archive: Archive) -> None:
+        """From its beginning, once for each time it changes: what repeats for ever helps nobody."""
+        if archive.begun_anew:
+            self._failed(archive, Unpackable("it does not read the same twice"))
+        archive.begun_anew = True
+        archive.restart()
 
     def _settle(self, archive: Archive) -> bool:
         """Whether it is known which file it was made of, and that is gone."""

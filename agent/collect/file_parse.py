@@ -33,6 +33,10 @@ class Streams(Protocol):
 class Reading(Streams, Protocol):
     """How another source has its files read by this one: through streams of its own, under labels of its own."""
 
+    def again(self) -> Stream:
+        """For a part of the past that is read once more: nothing is counted, and nobody's next block is touched."""
+        ...
+
     def labels(self, path: str) -> Labels:
         """Asked before the file is first read, and for each block of it."""
         ...

@@ -13,6 +13,7 @@ import cramjam
 import pytest
 
 from agent.collect import file_archive
+from agent.collect.parse_options import Multiline
 from tests.collect.conftest import Reader
 
 ERRORS = "telemetry_agent_archive_errors_total"
@@ -282,3 +283,18 @@ async def test_a_batch_is_read_again_from_a_compressed_file(reader: Reader) -> N
     batches = [batch for batch in reader.batches if batch.count]
     reader.stop()
     assert [await again(reader, batch.origin) for batch in batches] == [batch.block for batch in batches]
+
+
+@pytest.mark.parametrize("block_bytes", [4096, 1 << 20])
+def test_records_of_several_lines_are_not_torn(reader: Reader, block_bytes: int) -> None:
+    written = [b"%d error" % number + b"\n  at x" * (number % 1500) for number in range(0, 6000, 37)]
+    reader.write("a.gz", gzip.compress(b"\n".join(written)))
+    multiline = Multiline(start="^[0-9]")
+    reader.start(paths=(f"{reader.logs}/*.gz",), multiline=multiline, block_bytes=block_bytes)
+    assert reader.read(3) == written
+
+
+def test_text_in_another_encoding_is_read(reader: Reader) -> None:
+    reader.write("a.gz", gzip.compress("\ufeffünï\r\ncödé".encode("utf-16-le")))
+    reader.start(paths=(f"{reader.logs}/*.gz",))
+    assert reader.read(3) == ["ünï".encode(), "cödé".encode()]
