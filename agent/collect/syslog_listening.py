@@ -93,6 +93,8 @@ def _opened(option: str, where: str, options: SyslogOptions) -> Listening:
             _enlarge(made, options.receive_buffer_bytes)
         else:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            # What is accepted inherits it. Left out, the kernel would let each grow to net.ipv4.tcp_rmem, 6 MB.
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, options.connection_buffer_bytes // 2)
         made.bind(address)
         if kind == socket.SOCK_STREAM:
             made.listen(BACKLOG)

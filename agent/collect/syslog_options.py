@@ -110,6 +110,15 @@ class SyslogOptions(SourceOptions, frozen=True, forbid_unknown_fields=True, kw_o
             "shows what it is.",
         ),
     ] = 4 << 20
+    connection_buffer_bytes: Annotated[
+        int,
+        Meta(
+            ge=4096,
+            le=64 << 20,
+            description="Kernel's buffer for each connection: about the most that was sent and that a killed agent has "
+            "not taken in.",
+        ),
+    ] = 512 << 10
     block_bytes: Annotated[
         int, Meta(ge=4096, le=4 << 20, description="About how much is taken in before it is handed on.")
     ] = 512 << 10
