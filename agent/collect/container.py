@@ -20,6 +20,7 @@ from agent.collect.container_labels import ContainerLabels
 from agent.collect.container_stream import ContainerStream, Shared
 from agent.collect.file import CLOSE_SECONDS, FileSource, watch_of
 from agent.collect.file_parse import parser_of
+from agent.ownmetrics import Meter
 from agent.worker import Worker
 
 if TYPE_CHECKING:
@@ -32,18 +33,12 @@ class Containers:
     """How the files of containers are read: fulfils agent.collect.file_parse.Reading."""
 
     def __init__(self, options: ContainerOptions, context: Context) -> None:
+        self._options = options
         self._labels = ContainerLabels(options, context)
+        self._context = context
         self.done = Done(context.positions)
         self.before: list[Logs] = []
-        self._shared = Shared(
-            context,
-            self._labels.apart,
-            parser_of(options, context),
-            options.max_record_bytes,
-            round(options.join_seconds * NANOSECONDS),
-            self.done,
-            self.before,
-        )
+        self._shared = self._made(context, self.done, self.before)
 
     def labels(self, path: str) -> Labels:
         """The labels of the log at ``path``, and what stands beside its records."""
@@ -52,6 +47,16 @@ class Containers:
     def stream(self) -> ContainerStream:
         """For one more log."""
         return ContainerStream(self._shared)
+
+    def again(self) -> ContainerStream:
+        """For a part of the past."""
+        return ContainerStream(self._made(replace(self._context, meter=Meter()), Done({}), []))
+
+    def _made(self, context: Context, done: Done, before: list[Logs]) -> Shared:
+        options = self._options
+        join_ns = round(options.join_seconds * NANOSECONDS)
+        parser = parser_of(options, context)
+        return Shared(context, self._labels.apart, parser, options.max_record_bytes, join_ns, done, before)
 
 
 class ContainerSource:

@@ -9,6 +9,7 @@ middle of a line or, where lines are joined, of a record.
 
 from __future__ import annotations
 
+import re
 from array import array
 from itertools import accumulate
 from typing import TYPE_CHECKING, Final
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 UNPARSED: Final = "telemetry_agent_unparsed_total"
 MOST_LABEL_SETS: Final = 4096
+_TELLING = re.compile(rb"^[{\d]", re.MULTILINE)
+_MOST_LOOKED_AT = 64 << 10
 
 
 class Shared(Struct):
@@ -80,7 +83,7 @@ class ContainerStream:
 
     def cut(self, data: bytes, start: int, end: int) -> int:
         """As agent.collect.parse.Stream."""
-        shared, unwrapping = self._shared, self._unwrapping_of(data[start : start + 1])
+        shared, unwrapping = self._shared, self._unwrapping_of(data, start)
         lasts = last_lines(unwrapping, data, start, end, shared.join_ns, shared.max_record_bytes)
         at = open_from(unwrapping, data, start, end, lasts)
         if shared.parser is not None and at > start:
@@ -113,18 +116,17 @@ class ContainerStream:
         return outputs(parts, self._shared.max_record_bytes)
 
     def _parts(self, block: bytes) -> Parts:
-        parts = self._unwrapping_of(block[:1]).parts(block)
+        parts = self._unwrapping_of(block, 0).parts(block)
         if parts.unparsed:
             context = self._shared.context
             context.meter.add(UNPARSED, parts.unparsed, (context.name, self._unwrapping.name))
         return parts
 
-    def _unwrapping_of(self, beginning: bytes) -> Unwrapping:
-        """What an object is, Docker wrote; what begins with a year, somebody else; anything else changes nothing."""
-        if beginning == b"{":
-            self._unwrapping = DOCKER
-        elif beginning.isdigit():
-            self._unwrapping = CRI
+    def _unwrapping_of(self, data: bytes, start: int) -> Unwrapping:
+        """What writes objects is Docker, what begins lines with the year somebody else; other lines tell nothing."""
+        found = _TELLING.search(data, start, start + _MOST_LOOKED_AT)
+        if found is not None:
+            self._unwrapping = DOCKER if found[0] == b"{" else CRI
         return self._unwrapping
 
     def _inner_of(self, stream: str) -> Stream:

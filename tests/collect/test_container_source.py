@@ -386,6 +386,24 @@ def test_each_stream_of_a_block_can_be_read_again(reader: ContainerReader) -> No
     assert reader.step() == []
 
 
+def test_reading_again_counts_nothing_and_leaves_the_times_of_what_comes_next_alone(reader: ContainerReader) -> None:
+    container = reader.container()
+    container.write(b"garbage\n" + b'{"log":"same\\n","stream":"stdout","time":"2026-11-20T16:54:32Z"}\n' * 3)
+    reader.start()
+    reader.read(0)
+    first = next(batch for batch in reader.batches if batch.count)
+    assert reader.source is not None
+    assert first.origin is not None
+    again = reader.source.files._again(first.origin)
+    assert again is not None
+    assert (again.block, again.times_ns) == (first.block, first.times_ns)
+    assert reader.meter.value(UNPARSED, ("container", "docker")) == 1
+    container.write(b'{"log":"same\\n","stream":"stdout","time":"2026-11-20T16:54:32Z"}\n')
+    reader.read(2)
+    times = [time for batch in reader.batches for time in batch.times_ns or ()]
+    assert len(times) == len(set(times)) == 5
+
+
 # What is inside
 
 
