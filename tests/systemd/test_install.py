@@ -51,6 +51,23 @@ class Receiver(http.server.BaseHTTPRequestHandler):
     log_message = print
 http.server.ThreadingHTTPServer(("127.0.0.1", 9091), Receiver).serve_forever()
 """
+TERMINAL = """
+import os, pty, sys, time
+answers = sys.stdin.read().split("\\n")
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execv(sys.argv[1], sys.argv[1:])
+while True:
+    try:
+        said = os.read(terminal, 65536)
+    except OSError:
+        break
+    sys.stdout.buffer.write(said)
+    if said.rstrip(b"\\r\\n").endswith((b": ", b":")) and answers:
+        os.write(terminal, answers.pop(0).encode() + b"\\n")
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+"""Runs a command on a terminal of its own and answers each line that ends with a colon with the next answer."""
 BY_ITSELF = ("/var/log/", "/var/lib/systemd/", "/var/cache/", "/run/", "/tmp/", "/var/tmp/", "/dev/", "/proc/", "/sys/")
 """Where a machine writes without being told to."""
 
@@ -279,3 +296,39 @@ def test_a_dead_destination_is_told_with_its_reason_and_the_agent_runs(installed
     assert "loki/logs: nothing delivered" in said
     assert "nothing is lost" in said
     assert installed.show("ActiveState") == "active"
+
+
+def test_on_a_terminal_it_asks_and_shows_no_secret(installed: Installed) -> None:
+    installed.machine.run("rm", CONFIG)
+    installed.machine.write("/root/receiver.py", RECEIVER)
+    installed.machine.write("/root/right", SECRETS[0])
+    installed.machine.run("systemd-run", "-q", "--unit=receiver", "python3", "/root/receiver.py")
+    command = [str(installed.source / "install.sh"), f"--offline={installed.offline}"]
+    answers = ["2", "http://127.0.0.1:9091/write", "", "", SECRETS[0]]
+    said = installed.machine.run("python3", "-c", TERMINAL, *command, input="\n".join(answers), timeout=120)
+    assert "Where to?" in said
+    assert "Done." in said
+    assert SECRETS[0] not in said
+    assert installed.machine.read("/root/asked").splitlines()[-1] == f"Bearer {SECRETS[0]} True"
+
+
+def test_a_wheel_and_a_version_of_an_index_are_installed_as_well(
+    installed: Installed, sources: tuple[Path, Path, Path]
+) -> None:
+    installed.machine.sh(f"cp -R {sources[2]} /root/index; cp -R {sources[1]} /root/later")
+    venv = "/opt/telemetry-agent/current"
+    installed.machine.sh(
+        f"cd /root; python3 $(ls {sources[2]}/pip-*.whl)/pip --python {venv}/bin/python wheel -q --no-index --no-deps "
+        "--find-links index -w index ./later",
+        timeout=120,
+    )
+    installed.machine.run(
+        str(installed.source / "install.sh"), "--version=99.0.0", "--offline=/root/index", timeout=120
+    )
+    assert installed.status()["version"] == "99.0.0"
+    installed.machine.run(str(installed.source / "install.sh"), "--rollback")
+    wheel = installed.machine.run("sh", "-c", "ls /root/index/telemetry_agent-*.whl").strip()
+    installed.machine.run(
+        str(installed.source / "install.sh"), f"--wheel={wheel}", "--offline=/root/index", timeout=120
+    )
+    assert installed.status()["version"] == "99.0.0"
