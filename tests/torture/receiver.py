@@ -2,8 +2,8 @@
 
     python -m tests.torture.receiver JOURNAL --port 0 --line-bytes 2000
 
-One line of the journal is one entry as it came: ``stream TAB time_ns TAB line``; also one that Loki would recognise as
-a repeat. It is written to with one append, so a kill leaves whole lines.
+One line of the journal is one entry as it came: ``stream TAB time_ns TAB line``, newlines in it as ``\\x1f``; also one
+that Loki would recognise as a repeat. It is written to with one append, so a kill leaves whole lines.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from tests.peers.loki import open_receiver
 from tests.peers.lokijudge import Judge, Limits, Stream
 from tests.peers.lokiwire import Entry
+from tests.torture.verifier import FOLDED
 
 
 @dataclass
@@ -33,7 +34,7 @@ class Journal(Judge):
         return answer
 
     def _store(self, name: str, entries: list[Entry], tenant: str) -> tuple[int, str] | None:
-        self.lines_now += [f"{name}\t{entry.time_ns}\t{entry.line}\n".encode() for entry in entries]
+        self.lines_now += [f"{name}\t{entry.time_ns}\t{entry.line.translate(FOLDED)}\n".encode() for entry in entries]
         return super()._store(name, entries, tenant)
 
     def _keep(self, stream: Stream, entry: Entry) -> str | None:

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from agent.spool.positions_copy import read_copy
+from tests.torture.lines import RENAMED
 from tests.torture.world import World, settled
-from tests.torture.writer import NAMES
 
 SEED = int(os.environ.get("TELEMETRY_TORTURE_SEED", str(random.randrange(1 << 30))))
 SECONDS = float(os.environ.get("TELEMETRY_TORTURE_SECONDS", "0"))
@@ -160,7 +160,7 @@ def live(world: World) -> None:
     with world.agent() as agent:
         agent.wait_ready()
         if choice.random() < 0.3:
-            world.logs.do(choice.choice(("rename", "shift")), choice.choice(NAMES))
+            world.logs.do(choice.choice(("rename", "shift")), choice.choice(RENAMED))
         wait_for_copy(world)
         time.sleep(choice.uniform(0, 1.5))
         world.kill(agent)

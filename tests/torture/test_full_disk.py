@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -16,10 +15,10 @@ import pytest
 
 from agent.spool.schema import SpoolOptions
 from tests.agent_process import AgentProcess
+from tests.torture.disk import Ballast, small_disk
 from tests.torture.world import World
 
 SEED = int(os.environ.get("TELEMETRY_TORTURE_SEED", "7"))
-DISK_BYTES = 48 << 20
 RESERVE_BYTES = SpoolOptions().reserve_bytes
 MOST_TAKEN_BYTES = 2 << 20
 
@@ -29,34 +28,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.root]
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A small disk of its own."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("needs a small disk of its own: run this as root, where tmpfs may be mounted")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
-class Ballast:
-    """Takes whatever is free, again and again."""
-
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / "ballast"
-
-    def fill(self) -> None:
-        """Not a byte is free."""
-        with self._path.open("ab", buffering=0) as file:
-            for size in (1 << 20, 4096, 1):
-                try:
-                    while file.write(b"\0" * size) == size:
-                        pass
-                except OSError:
-                    continue
-
-    def drop(self) -> None:
-        """Everything is free again."""
-        self._path.unlink()
+    with small_disk(tmp_path / "disk") as folder:
+        if folder is None:
+            pytest.skip("needs a small disk of its own: run this as root, where tmpfs may be mounted")
+        yield folder
 
 
 def ready(agent: AgentProcess) -> int:

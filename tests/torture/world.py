@@ -24,8 +24,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from tests.agent_process import AgentProcess, AgentProcessError, command, started, written
+from tests.torture.disk import Ballast
+from tests.torture.lines import NAMES, POISON_BYTES
 from tests.torture.verifier import Line, Verdict, verdict
-from tests.torture.writer import NAMES
 
 REPOSITORY = Path(__file__).parents[2]
 SETTLE_SECONDS = 180.0
@@ -38,14 +39,28 @@ CONFIG = """
 [spool]
 {spool}
 [collect.file]
-paths = ["{logs}/*.log"]
+paths = ["{logs}/*.log", "{logs}/e*/*.log"]
 start_at = "{start_at}"
 rotate_wait_seconds = 1.0
-poll_seconds = 0.5
+poll_seconds = {poll_seconds}
+{file}
 [export.loki]
 url = "http://127.0.0.1:{port}"
 timeout_seconds = 2.0
+when_full = "block"
 """
+
+COPY = """
+[export.file.copy]
+path = "{folder}/copy.jsonl"
+from = ["file"]
+max_file_bytes = 1048576
+keep_files = 1
+when_full = "block"
+"""
+"""A second destination, which comes and goes."""
+
+POLL_SECONDS = (0.5, 0.7)
 
 FOREVER = 1e9
 MOODS: dict[str, dict[str, Any]] = {
@@ -66,23 +81,28 @@ MOODS: dict[str, dict[str, Any]] = {
 }
 """What a backend may do next, as ``POST /script`` of the receiver takes it."""
 
+UNHEARD = {name: len(told.get("next", "1")) for name, told in MOODS.items() if "takes" in name or name == "slow"}
+"""How many requests may be stored in each mood without that the agent hears of it."""
+
 
 class Backend:
     """The strict Loki. What it stored is in its journal, whatever happens to it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, line_bytes: int) -> None:
+        self.line_bytes = line_bytes
         self.journal = folder / "journal"
         self.journal.touch()
         self.port = 0
         self._process: subprocess.Popen[str] | None = None
         self.restarts = -1
+        self.unheard = 0
         self.start()
 
     def start(self) -> None:
         """Listens, on the port of its first life."""
         if self._process is not None:
             return
-        arguments = [str(self.journal), "--port", str(self.port), "--line-bytes", str(LINE_BYTES)]
+        arguments = [str(self.journal), "--port", str(self.port), "--line-bytes", str(self.line_bytes)]
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.torture.receiver", *arguments],
             cwd=REPOSITORY,
@@ -109,6 +129,7 @@ class Backend:
             self.kill()
             return
         self.start()
+        self.unheard += UNHEARD.get(name, 0)
         told = {"always": None} | MOODS[name]
         url = f"http://127.0.0.1:{self.port}/script"
         request = urllib.request.Request(url, json.dumps(told).encode(), method="POST")
@@ -119,12 +140,12 @@ class Backend:
 class Logs:
     """The writer, from outside."""
 
-    def __init__(self, folder: Path, seed: int, bytes_a_second: int) -> None:
+    def __init__(self, folder: Path, seed: int, bytes_a_second: int, shape: str) -> None:
         self.folder = folder
         folder.mkdir()
         self.written = dict.fromkeys(NAMES, 0)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.torture.writer", str(folder), str(seed), str(bytes_a_second)],
+            [sys.executable, "-m", "tests.torture.writer", str(folder), str(seed), str(bytes_a_second), shape],
             cwd=REPOSITORY,
             env=os.environ | NOT_MEASURED,
             stdin=subprocess.PIPE,
@@ -165,17 +186,32 @@ class World:
         state: Path | None = None,
         spool: str = "",
         start_at: str = "beginning",
+        shape: str = "plain",
+        file: str = "",
+        poison: bool = True,
     ) -> None:
         self.choice = random.Random(seed)
         self.folder = folder
         self.state = state or folder / "state"
-        self.backend = Backend(folder)
-        self.logs = Logs(folder / "logs", seed, bytes_a_second)
-        self.kills = self.stops = self.starts = 0
-        body = CONFIG.format(logs=folder / "logs", port=self.backend.port, spool=spool, start_at=start_at)
-        self.config = written(folder, body)
-        text = self.config.read_text()
-        self.config.write_text(text.replace(f'state_dir = "{folder}/state"', f'state_dir = "{self.state}"'))
+        self.shape = shape
+        self.poison = poison
+        self.backend = Backend(folder, LINE_BYTES if poison else 2 * POISON_BYTES)
+        self.logs = Logs(folder / "logs", seed, bytes_a_second, shape)
+        self.ballast = Ballast(state.parent) if state else None
+        """What may fill the disk of the state, where it has one of its own."""
+        self.kills = self.stops = self.starts = self.reloads = self.fills = 0
+        self.poll_seconds, self.copied = POLL_SECONDS[0], False
+        self._given = {"spool": spool, "start_at": start_at, "file": file}
+        self.config = folder / "config.toml"
+        self.configure()
+
+    def configure(self) -> None:
+        """Writes the configuration as it is to be now."""
+        logs, port = self.logs.folder, self.backend.port
+        body = CONFIG.format(logs=logs, port=port, poll_seconds=self.poll_seconds, **self._given)
+        body += COPY.format(folder=self.folder) if self.copied else ""
+        text = written(self.folder, body, name="new.toml").read_text()
+        self.config.write_text(text.replace(f'state_dir = "{self.folder}/state"', f'state_dir = "{self.state}"'))
 
     def __enter__(self) -> World:
         return self
@@ -212,6 +248,42 @@ class World:
         assert status == 0, f"exit status {status}:\n{agent.stderr()}"
         self.stops += 1
 
+    def reload(self, agent: AgentProcess) -> None:
+        """Other options of the source, or one destination more or less: nothing else begins again."""
+        if self.choice.random() < 0.5:
+            self.poll_seconds = POLL_SECONDS[self.poll_seconds == POLL_SECONDS[0]]
+            told = "restarted collect.file"
+        else:
+            self.copied = not self.copied
+            told = f"{'started' if self.copied else 'stopped'} export.file.copy"
+        self.configure()
+        answer = agent.command("reload", env=os.environ | NOT_MEASURED)
+        assert (answer.returncode, answer.stdout.strip()) == (0, told), f"{answer}\n{agent.stderr()[-4000:]}"
+        self.reloads += 1
+
+    def fill(self) -> None:
+        """Not a byte is left for the state."""
+        assert self.ballast is not None
+        self.fills += not self.ballast.there
+        self.ballast.fill()
+
+    def relieve(self) -> None:
+        """There is room again, where there was none."""
+        if self.ballast is not None and self.ballast.there:
+            self.ballast.drop()
+
+    def deeds(self) -> str:
+        """What has been done to it."""
+        return (
+            f"{self.kills} kills, {self.stops} stops, {self.reloads} reloads, {self.fills} full disks, "
+            f"{self.backend.restarts} restarts of the backend, {self.unheard} requests perhaps unheard of"
+        )
+
+    @property
+    def unheard(self) -> int:
+        """How many requests at most the backend stored without that the agent, or its spool, heard of it."""
+        return self.kills + self.stops + self.reloads + self.backend.restarts + self.backend.unheard
+
     # Looking
 
     def ledger(self) -> dict[str, Any]:
@@ -241,7 +313,7 @@ class World:
     def verdict(self) -> Verdict:
         """What became of everything that was written."""
         self.logs.do("count")
-        return verdict(self.backend.journal, self.logs.written)
+        return verdict(self.backend.journal, self.logs.written, self.shape, poison=self.poison)
 
     # Waiting
 
@@ -264,6 +336,7 @@ class World:
         total = self.logs.do("count")
         with suppress(AgentProcessError):
             self.wait_for(agent, lambda status: self.read(status) >= total, within_seconds)
+            self.logs.do("looked")
             return True
         return False
 
@@ -279,6 +352,7 @@ class World:
         ``exactly``: everything written must have been read, once.
         """
         total = self.logs.do("pause")
+        self.relieve()
         self.backend.kill()  # with everything that it was still going to do
         self.backend.mood("well")
         with self.agent() as agent:
@@ -302,7 +376,7 @@ def settled() -> Callable[[dict[str, Any]], bool]:
         nonlocal since
         files = [source for source in status["sources"] if source["type"] == "file"]
         behind = sum(source["detail"].get("behind_bytes", 1) for source in files)
-        if behind or any(lane["waiting_records"] for lane in status["lanes"]):
+        if behind or any(lane["waiting_records"] for lane in status["lanes"] if lane["name"] == "loki/logs"):
             since = time.monotonic()
         return time.monotonic() - since > CALM_SECONDS
 

@@ -1,0 +1,82 @@
+"""This file is what goes on around an agent that runs, one table: what happens, and how often."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+
+from tests.agent_process import AgentProcess
+from tests.torture.lines import NAMES, RENAMED
+from tests.torture.world import MOODS, World
+from tests.torture.writer import ROTATIONS, file_for
+
+CATCH_UP_SECONDS = 3.0
+
+
+def rotated(world: World) -> None:
+    """A file is rotated, in one of the ways there are."""
+    what = world.choice.choice(ROTATIONS)
+    world.logs.do(what, file_for(what, world.choice))
+
+
+def _rotated(world: World, _: AgentProcess) -> None:
+    rotated(world)
+
+
+def read_first(*ways: str) -> Callable[[World, AgentProcess], None]:
+    """What would lose lines by itself if not everything had been read."""
+
+    def happening(world: World, agent: AgentProcess) -> None:
+        world.logs.do("pause")
+        if world.caught_up(agent, CATCH_UP_SECONDS):
+            what = world.choice.choice(ways)
+            world.logs.do(what, world.choice.choice(NAMES if what == "delete" else RENAMED))
+        world.logs.do("resume")
+
+    return happening
+
+
+def _same_configuration(_: World, agent: AgentProcess) -> None:
+    agent.signal(signal.SIGHUP)
+
+
+def _other_configuration(world: World, agent: AgentProcess) -> None:
+    world.relieve()  # what is changed is committed first, and a command does not wait for ever
+    world.reload(agent)
+
+
+def _backend_dies(world: World, _: AgentProcess) -> None:
+    world.backend.kill()
+
+
+def _mood(world: World, _: AgentProcess) -> None:
+    world.backend.mood(world.choice.choice(["well", *MOODS]))
+
+
+def _disk(world: World, _: AgentProcess) -> None:
+    """The disk is full for a moment, or until something else happens to it."""
+    if world.ballast is None:
+        return
+    for _turn in range(world.choice.choice((1, 5, 10))):
+        world.fill()
+        time.sleep(0.1)
+    if world.choice.random() < 0.7:
+        world.relieve()
+
+
+HAPPENINGS: dict[Callable[[World, AgentProcess], None], int] = {
+    _rotated: 40,
+    read_first("delete", "rewrite", "rewrite", "tidy", "looked"): 16,
+    _same_configuration: 6,
+    _other_configuration: 8,
+    _backend_dies: 8,
+    _mood: 24,
+    _disk: 8,
+}
+
+
+def something(world: World, agent: AgentProcess) -> None:
+    """One of them."""
+    happening = world.choice.choices(list(HAPPENINGS), list(HAPPENINGS.values()))[0]
+    happening(world, agent)
