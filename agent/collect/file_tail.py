@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from agent.collect.file_cursor import Cursor
 from agent.collect.file_hole import ends_in_hole, is_hole, past_hole
 from agent.collect.file_identity import BEFORE_BYTES, NOTHING, PREFIX_BYTES, Fingerprint, Inode
-from agent.wire.encoding import HOLE_BYTES, UTF8, Encoding
+from agent.wire.encoding import HOLE_BYTES, UTF8, Encoding, Text
 from agent.wire.lines import NEWLINE
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ class Tail:
             return self._pass_hole(at_rest=True)
         start = self.offset
         self._move(start + len(data))
-        return self._piece(data, start)
+        return self._text(data, start)
 
     def restart(self) -> None:
         """From the beginning, as if it were new."""
@@ -228,32 +228,36 @@ class Tail:
     def _records(self, data: bytes, back: int, end: int, patient: bool) -> Piece | None:
         """As ``_take``, up to where a record begins that may go on."""
         assert self.stream is not None
-        block = self.encoding.text(data[back:end], at_start=not self.offset).block
+        text = self.encoding.text(data[back:end], at_start=not self.offset)
+        block = text.block
         at = self.stream.cut(block, 0, len(block))
         at_end = self.size <= self.offset + len(data) - back
         if at == len(block) or (at_end and not patient):
-            return self._take(data, back, end)
-        rest = self.encoding.last_lines(data, back, end, block.count(NEWLINE, at))
+            return self._take(data, back, end, text)
+        as_it_lies = len(block) == end - back and not (text.replaced or text.nul_bytes)
+        rest = back + at if as_it_lies else self.encoding.last_lines(data, back, end, block.count(NEWLINE, at))
         self.held = True
         if not at or rest == back:
             self.scanned, self.hollow = len(data) - back, ends_in_hole(data)
             return None
-        piece = self._take(data, back, rest)
+        piece = self._take(data, back, rest, Text(block[:at]) if as_it_lies else None)
         self.scanned = end - rest if self.size <= self.offset + end - rest else 0
         return piece
 
-    def _take(self, data: bytes, back: int, end: int) -> Piece:
-        block = data[back:end]
+    def _take(self, data: bytes, back: int, end: int, text: Text | None = None) -> Piece:
         start = self.offset
-        self.offset = start + len(block)
+        text = text or self.encoding.text(data[back:end], at_start=not start)
+        self.offset = start + end - back
         self.before = Fingerprint.of(data[max(0, end - BEFORE_BYTES) : end])
         self.scanned = 0
-        return self._piece(block, start)
+        return self._piece(text, start, self.offset)
 
-    def _piece(self, raw: bytes, start: int) -> Piece:
-        text = self.encoding.text(raw, at_start=not start)
+    def _piece(self, text: Text, start: int, end: int) -> Piece:
         lines = text.block.count(NEWLINE)
-        return Piece(text.block, lines, start, start + len(raw), replaced=text.replaced, nul_bytes=text.nul_bytes)
+        return Piece(text.block, lines, start, end, replaced=text.replaced, nul_bytes=text.nul_bytes)
+
+    def _text(self, raw: bytes, start: int) -> Piece:
+        return self._piece(self.encoding.text(raw, at_start=not start), start, start + len(raw))
 
     def _cut(self, head: bytes) -> Piece | None:
         """The beginning of a line that is too long; its rest is passed over. What a hole follows is a line."""
@@ -263,7 +267,7 @@ class Tail:
         head = self.encoding.whole_units(head)
         self.offset, self.scanned, self.skipping = start + len(head), 0, True
         cut_bytes = self._skip()
-        return replace(self._piece(head, start), lines_cut=1, cut_bytes=cut_bytes)
+        return replace(self._text(head, start), lines_cut=1, cut_bytes=cut_bytes)
 
     def _end_at_hole(self, line: bytes) -> Piece | None:
         """The line before a hole, unless it may still be written on in place of it."""
@@ -271,7 +275,7 @@ class Tail:
             return None
         start = self.offset
         self._move(start + len(line))
-        return self._piece(line, start)
+        return self._text(line, start)
 
     def _pass_hole(self, *, at_rest: bool = False) -> Piece | None:
         """Moves to what was written behind a hole; None where nothing was, and the file is not ``at_rest``."""
