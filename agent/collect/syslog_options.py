@@ -121,7 +121,7 @@ class SyslogOptions(SourceOptions, frozen=True, forbid_unknown_fields=True, kw_o
     ] = 512 << 10
     block_bytes: Annotated[
         int, Meta(ge=4096, le=4 << 20, description="About how much is taken in before it is handed on.")
-    ] = 512 << 10
+    ] = 1 << 20
 
     @property
     def label_fields(self) -> Mapping[Field, str]:

@@ -20,12 +20,13 @@ from msgspec import Struct
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-MOST_COUNT: Final = 9_999_999
-"""A larger count is none: its digits are a part of a line."""
 ENDS: Final = b"\r\n\0"
+MOST_LENGTHS: Final = 4096
+_BEGIN: Final = ord("<")
 SEPARATORS: Final = (b"\n", b"\x1e", b"\x1f", b"\0")
 
 _COUNT: Final = re.compile(rb"([1-9][0-9]{0,6}) <")
+"""A count of more digits is none: they are a part of a line."""
 _COUNT_BEGUN: Final = re.compile(rb"[1-9][0-9]{0,6} ?\Z")
 _COUNTED_NEXT: Final = re.compile(rb"\n(?=[1-9][0-9]{0,6} <)")
 _COUNTED_NEXT_OR_NUL: Final = re.compile(rb"[\n\0](?=[1-9][0-9]{0,6} <)")
@@ -107,6 +108,7 @@ class Framer:
         self._rest = b""
         self._skip = 0
         self._skipping_line = False
+        self._lengths: dict[bytes, int] = {}
 
     @property
     def held_bytes(self) -> int:
@@ -168,24 +170,34 @@ class Framer:
     def _counted(self, data: bytes, at: int, framed: Framed) -> int:
         """Takes one counted message after the other; returns where the first begins that is not whole."""
         messages: list[bytes] = []
-        size, most = len(data), self._most
-        while (space := data.find(b" ", at, at + 8)) > 0 and data.startswith(b"<", space + 1):
-            count = data[at:space]
-            if not count.isdigit() or count.startswith(b"0"):
-                break
-            start, length = space + 1, int(count)
+        size, most, lengths, find = len(data), self._most, self._lengths, data.find
+        while (space := find(b" ", at, at + 8)) > 0:
+            length = lengths.get(data[at:space]) or self._length(data[at:space])
+            start = space + 1
             end = start + length
-            if end > size or length > most:
-                if length > most and size - start >= most:
-                    messages.append(data[start : start + most])
-                    framed.cut += 1
-                    self._skip = length - most
-                    at = start + most
+            if end > size or length > most or not length or data[start] != _BEGIN:
                 break
             messages.append(data[start:end])
             at = end
-        _add(framed, messages)
+        else:
+            length, start = 0, at
+        if length > most and size - start >= most and data[start] == _BEGIN:
+            messages.append(data[start : start + most])
+            framed.cut += 1
+            self._skip = length - most
+            at = start + most
+        if messages:
+            _add(framed, messages)
         return at
+
+    def _length(self, count: bytes) -> int:
+        """What a count counts; 0 where it is none."""
+        if not count.isdigit() or count.startswith(b"0"):
+            return 0
+        if len(self._lengths) >= MOST_LENGTHS:
+            self._lengths.clear()
+        length = self._lengths[count] = int(count)
+        return length
 
     def _lines(self, data: bytes, at: int, ends: _Ends, framed: Framed) -> int:
         """Takes whole lines up to the next counted message; returns where the line begins that is not whole."""
