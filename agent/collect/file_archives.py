@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 _ABSENT = (FileNotFoundError, NotADirectoryError)
 MOST_ORIGINALS = 8
 """Most files that begin alike which one compressed file is compared with."""
+MOST_UNFINISHED = 16
+"""Most files kept open because they are still written; what is unpacked of others is let go."""
 
 
 class Archives:
@@ -137,6 +139,8 @@ class Archives:
             self._begin_anew(archive)
         except Unfinished:
             self._dequeue(archive)
+            if sum(known.fd >= 0 for known in self._known.values()) > MOST_UNFINISHED:
+                archive.close()
         except (Unpackable, OSError) as error:
             self._failed(archive, error)
         else:

@@ -298,3 +298,18 @@ def test_text_in_another_encoding_is_read(reader: Reader) -> None:
     reader.write("a.gz", gzip.compress("\ufeffünï\r\ncödé".encode("utf-16-le")))
     reader.start(paths=(f"{reader.logs}/*.gz",))
     assert reader.read(3) == ["ünï".encode(), "cödé".encode()]
+
+
+def test_many_that_are_still_written_do_not_take_all_descriptors(reader: Reader) -> None:
+    packed = gzip.compress(lines(0, 5000))
+    reader.start(paths=(f"{reader.logs}/*.gz",))
+    for index in range(60):
+        reader.write(f"{index}.gz", packed[: len(packed) // 2])
+    before = len(os.listdir("/proc/self/fd"))
+    half = reader.read(2)
+    assert len(os.listdir("/proc/self/fd")) - before <= 17
+    for index in range(60):
+        reader.write(f"{index}.gz", packed[len(packed) // 2 :])
+    rest = reader.read(5)
+    assert sorted(half + rest) == sorted(numbers[:5000] * 60)
+    assert errors(reader) == 0
