@@ -41,7 +41,7 @@ WHEEL='' VERSION='' OFFLINE='' PYTHON='' OPEN=()
 METRICS_URL=${TELEMETRY_AGENT_METRICS_URL:-} METRICS_USER=${TELEMETRY_AGENT_METRICS_USER:-}
 LOGS_URL=${TELEMETRY_AGENT_LOGS_URL:-} LOGS_USER=${TELEMETRY_AGENT_LOGS_USER:-}
 TOKEN_FILE=${TELEMETRY_AGENT_TOKEN_FILE:-}
-WORK='' STEP=0 SAID=no
+WORK='' STEP=0 SAID=no CHANGED=no
 
 # ---------------------------------------------------------------- what is said and logged
 
@@ -66,6 +66,7 @@ run() {
 # Puts a file in its place where it is not there as it should be, whole or not at all; then a restart is due.
 place() { # FROM TO MODE [GROUP]
   if cmp -s "$1" "$2" && [ "$(stat -c %a "$2")" = "${3#0}" ]; then return; fi
+  CHANGED=yes
   if [ "$DRY" = yes ]; then note "would write $2"; return; fi
   log "write $2"
   mkdir -p "$(dirname "$2")" "$PREFIX"
@@ -459,6 +460,7 @@ activate() { # DIR
     place "$packaging/$UNIT.d/no-user-namespace.conf.example" "$DROP_INS/no-user-namespace.conf" 0644
   place "$packaging/../scripts/telemetry-agent" "$COMMAND" 0755
   if [ "$(readlink "$PREFIX/current" || :)" != "$(basename "$1")" ]; then
+    CHANGED=yes
     if [ "$DRY" = yes ]; then note "would make $(basename "$1") the current version"; return; fi
     log "current: $(readlink "$PREFIX/current" || echo none) -> $(basename "$1")"
     : >"$PENDING"
@@ -471,7 +473,7 @@ activate() { # DIR
 start() {
   run systemctl daemon-reload
   run systemctl enable "$UNIT" || return
-  if [ "$DRY" = no ] && [ ! -e "$PENDING" ] && systemctl -q is-active "$UNIT"; then note "it runs, and nothing has changed"; return; fi
+  if [ "$CHANGED" = no ] && [ ! -e "$PENDING" ] && systemctl -q is-active "$UNIT"; then note "it runs, and nothing has changed"; return; fi
   run systemctl reset-failed "$UNIT" 2>/dev/null || :
   local began ended
   began=$(date +%s%N)
