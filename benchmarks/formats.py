@@ -26,6 +26,9 @@ from benchmarks.processes import (
 )
 
 WITHIN_SECONDS = 240.0
+LOADED_FILES = 6
+PROBES = 16
+"""Twice a second: the load lasts longer than that."""
 
 CONFIG = """
 [agent]
@@ -85,6 +88,35 @@ def containers(name: str, target: float) -> Callable[[int], Iterator[Figure]]:
         yield from _rows(name, target, [_unwrapped() for _ in range(repeat)])
 
     return measure
+
+
+def latency(_repeat: int) -> Iterator[Figure]:
+    """From a line written to its arrival, while half a gigabyte beside it is being read, parsed and sent."""
+    sample = corpus.sample("json")
+    with sink() as backend, tempfile.TemporaryDirectory(prefix="bench-", dir=corpus.folder()) as folder:
+        for number in range(LOADED_FILES):
+            (Path(folder) / f"{number}.log").write_bytes(b'{"copy":%d}\n' % number + sample.path.read_bytes())
+        probes = Path(folder) / "probe.log"
+        probes.touch()
+        source = FILE.format(path=f"{folder}/*.log", parse="json")
+        with configured(source, backend.url) as config, agent(config) as running, probes.open("ab", buffering=0) as app:
+            written: dict[str, float] = {}
+            for number in range(PROBES):
+                line = f"probe {number}"
+                written[line] = time.monotonic()
+                app.write(line.encode() + b"\n")
+                time.sleep(0.5)
+            backend.wait_for(LOADED_FILES * (sample.records + 1) + len(written), WITHIN_SECONDS, running.must_live)
+            arrived = {line: at for at, line in backend.ask("/arrivals")}
+            peak_bytes = running.peak_bytes
+    took = sorted(arrived[line] - at for line, at in written.items())
+    began = time.monotonic()
+    time.sleep(1)
+    second = time.monotonic() - began
+    yield Figure("line to backend under full load, slowest", took[-1], "s", "sleep 1", second, 5.0)
+    yield Figure(
+        "under full load: peak memory", peak_bytes / MB, "MB", "Python doing nothing", python_bytes() / MB, 100.0
+    )
 
 
 Trip = tuple[float, float, int, int]

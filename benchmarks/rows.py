@@ -245,6 +245,7 @@ ROWS: dict[str, Callable[[int], Iterator[Figure]]] = {
     "logfmt": formats.shipping("logfmt", "logfmt", 4.0),
     "nginx": formats.shipping("nginx access log parsed", "nginx", 4.0),
     "java": formats.shipping("Java stack traces joined", "java", 1.5),
+    "latency-under-load": formats.latency,
     "syslog": formats.syslog("syslog over TCP", 2.5),
     "containers": formats.containers("Docker's log of a container", 2.5),
     "idle-files": idlefiles.at_rest,

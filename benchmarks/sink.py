@@ -28,6 +28,9 @@ SMALL_REQUEST_LINES = 50
 QUIET_SECONDS = 0.3
 STREAM, ENTRY, LINE = 0x0A, 0x12, 0x12
 
+PROBE = b"probe "
+"""How lines begin whose arrival is told also where they came among many others."""
+
 
 @dataclass
 class Counters:
@@ -64,6 +67,8 @@ class Counters:
         self.lines += len(lines)
         self.line_bytes += sum(end - start for start, end in lines)
         self.leaked += request.count(MARKER)
+        if len(lines) > SMALL_REQUEST_LINES and PROBE in request:
+            lines = [line for line in lines if request.startswith(PROBE, line[0])]
         if len(lines) <= SMALL_REQUEST_LINES:
             self.arrivals.extend((arrived_seconds, request[start:end].decode()) for start, end in lines)
 

@@ -31,6 +31,13 @@ from agent.spool.store import Store
 from agent.worker import Worker
 
 INTAKE_BYTES = 8 << 20
+AHEAD_BYTES = 16 << 20
+"""What lies in files need not be copied here faster than it goes out. So much of it waits for a lane that delivers, and
+what is written meanwhile waits behind that, and not behind a whole backlog."""
+
+MOVING_SECONDS = 2.0
+"""A lane that has delivered nothing for that long may be dead: its sources' files may be gone before it is back."""
+
 PICTURE_SECONDS = 1.0
 
 R = TypeVar("R")
@@ -61,6 +68,7 @@ class Spool:
         self._bounds: Mapping[str, LaneBound] = {}
         self._lossy: frozenset[str] = frozenset()
         self._read_to: dict[int, int | None] = {}
+        self._acked_seconds: dict[int, float] = {}
         self._picture = Picture()
         self._picture_seconds = float("-inf")
 
@@ -149,6 +157,21 @@ class Spool:
         while not self.has_room(batches, size):
             self._room.clear()
             await self._room.wait()
+        while any(map(self._far_ahead, batches)):
+            self._room.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(MOVING_SECONDS):
+                    await self._room.wait()
+
+    def _far_ahead(self, batch: Batch) -> bool:
+        """Whether every lane that wants the batch delivers and has enough to do, and the batch can wait where it is."""
+        if batch.origin is None or batch.signal != "logs" or batch.source in self._lossy:
+            return False
+        store, since = self.store, self._clock.monotonic_seconds() - MOVING_SECONDS
+        route = store.router((batch.source, batch.signal))
+        return bool(route) and all(
+            store.waiting_bytes[lane] > AHEAD_BYTES and self._acked_seconds.get(lane, since) > since for lane in route
+        )
 
     def put(self, taken: Taken, *, urgent: bool = False) -> Awaitable[None]:
         """Takes in what one step of intake made; what it returns is done when that is durable.
@@ -193,6 +216,7 @@ class Spool:
 
     def ack(self, lane: str, passed: Sequence[Passed], quarantined: Sequence[Quarantined] = ()) -> None:
         """Notes what became of batches, in the order of their ids; durable with the next commit."""
+        self._acked_seconds[self._ids[lane]] = self._clock.monotonic_seconds()
         self._commits.ack(self._ids[lane], passed, quarantined)
 
     def acknowledged(self) -> Awaitable[None]:

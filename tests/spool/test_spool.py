@@ -243,6 +243,32 @@ async def test_no_more_than_eight_mebibytes_wait_for_a_commit(opened: Opened) ->
         await room
 
 
+@pytest.mark.parametrize(
+    ("delivers", "lies_in_a_file", "waits"), [(True, True, True), (False, True, False), (True, False, False)]
+)
+async def test_what_lies_in_a_file_waits_there_while_its_lane_delivers_and_has_enough(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch, delivers: bool, lies_in_a_file: bool, waits: bool
+) -> None:
+    monkeypatch.setattr(spool, "AHEAD_BYTES", 100)
+    async with opened({A: LaneBound()}) as made:
+        for number in range(3):
+            made.put(taken(batch("f", number, 40)))
+        await made.flush()
+        first, second, *_ = await made.fetch(A, 0, 1 << 20)
+        if delivers:
+            made.ack(A, [Passed(first.row.id, "f", first.row.records, {}, {})])
+            await made.flush()
+        more = batch("f", 3, 40)
+        assert more.origin is not None
+        room = asyncio.ensure_future(made.wait_for_room([more if lies_in_a_file else replace(more, origin=None)]))
+        await quiet(made)
+        assert room.done() is not waits
+        monkeypatch.setattr(spool, "AHEAD_BYTES", 1 << 20)
+        made.ack(A, [Passed(second.row.id, "f", second.row.records, {}, {})])
+        await made.flush()
+        await room
+
+
 async def test_a_lane_that_waits_pauses_its_sources_until_it_has_delivered(opened: Opened) -> None:
     async with opened({A: LaneBound(1 << 20, "block")}) as made:
         full = batch("f", 0, 600, padding=1000)
