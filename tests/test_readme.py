@@ -30,7 +30,12 @@ README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```(sh|toml|yaml)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 LINES = [line for kind, block in BLOCKS if kind == "sh" for line in block.splitlines()]
 WITHIN_SECONDS = 60.0
-NAMES = {"[export.remote_write]": "node.toml", "[export.loki]": "loki.toml", "scrape_configs:": "prometheus.yml"}
+NAMES = {
+    "[export.remote_write]": "node.toml",
+    "[export.loki]": "loki.toml",
+    "[collect.syslog]": "config.d/more.toml",
+    "scrape_configs:": "prometheus.yml",
+}
 """What a configuration is known by, and the name under which the README says that it is to be saved."""
 EVERY_SECOND = {
     "TELEMETRY_AGENT__COLLECT__HOST__INTERVAL_SECONDS": "1",
@@ -83,6 +88,7 @@ class User:
         """Saves the configuration with that line where the README says."""
         (text,) = [block for kind, block in BLOCKS if kind != "sh" and mark in block]
         assert f"`{NAMES[mark]}`" in README
+        (self.folder / NAMES[mark]).parent.mkdir(exist_ok=True)
         (self.folder / NAMES[mark]).write_text(self.here(text))
 
     def paste(self, command: str) -> subprocess.CompletedProcess[str]:
@@ -237,6 +243,35 @@ def test_a_few_lines_of_configuration_bring_the_logs_to_loki(folder: Path) -> No
         with user.in_the_foreground(line("run --config loki.toml")) as agent:
             loki.wait_for(1000, WITHIN_SECONDS, agent.must_live)
         assert loki.ask("/counters")["lines"] == 1000
+
+
+def sent(port: int, line: bytes) -> bool:
+    """Whether somebody listened and has been told the line."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), WITHIN_SECONDS) as client:
+            client.sendall(line)
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+def test_another_table_is_taken_over_without_a_restart(folder: Path) -> None:
+    with sink() as loki:
+        addresses = {"/var/log": str(folder / "logs"), "http://127.0.0.1:3100": loki.url}
+        user = User(folder, **addresses, **{"127.0.0.1:5514": f"127.0.0.1:{free_port()}"})
+        (folder / "logs" / "app").mkdir(parents=True)
+        user.environment["TELEMETRY_AGENT__COLLECT__JOURNAL__DIRECTORY"] = str(folder / "logs")
+        user.save("[export.loki]")
+        with user.in_the_foreground(line("run --config loki.toml")) as agent:
+            agent.wait_for(lambda: '"message":"running"' in agent.said())
+            user.save("[collect.syslog]")
+            shown, done = (user.succeed(line(f"telemetry-agent {command}")) for command in ("diff", "reload"))
+            port = int(user.addresses["127.0.0.1:5514"].rpartition(":")[2])
+            agent.wait_for(lambda: sent(port, b"<13>Nov 20 16:40:01 printer lpd: out of paper\n"))
+            loki.wait_for(1, WITHIN_SECONDS, agent.must_live)
+    assert "[collect.syslog] added" in shown
+    assert "started" in done
+    assert "collect.file.app" in done
 
 
 def test_every_command_of_the_readme_is_tried_here() -> None:
