@@ -107,7 +107,7 @@ def _tls(options: SyslogOptions, context: Context) -> ssl.SSLContext | None:
 
 def _opened(options: SyslogOptions, context: Context) -> Sockets:
     tls = _tls(options, context)
-    return Sockets(options, context, listening(options), tls)
+    return Sockets(options, context, listening(options, context.host.sockets), tls)
 
 
 @asynccontextmanager

@@ -6,7 +6,8 @@
     tls_listen    connections with TLS        the same
     unix_path     datagrams of this machine   the sender
 
-What reads them takes them as they are (Listening), so that a socket which somebody else has bound does as well.
+Where the service manager holds sockets for an option, those are taken in its place; ours are copies, so that theirs go
+on listening while the source is opened again.
 """
 
 from __future__ import annotations
@@ -24,11 +25,21 @@ from agent.collect.syslog_options import split_listen
 from agent.errors import AgentError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from agent.collect.syslog_options import SyslogOptions
 
 BACKLOG: Final = 1024
 SO_RCVBUFFORCE: Final = 33
 """socket(7); Python has no name for it."""
+
+HANDED: Final = {
+    "udp_listen": "syslog-udp",
+    "tcp_listen": "syslog-tcp",
+    "tls_listen": "syslog-tls",
+    "unix_path": "syslog",
+}
+"""What the service manager calls the sockets it holds for an option."""
 
 _NEXT_STEPS: Final = {
     errno.EADDRINUSE: "another program listens there; stop it or choose another",
@@ -63,17 +74,22 @@ class Listening(Struct, frozen=True):
                     os.unlink(self.path)
 
 
-def listening(options: SyslogOptions) -> list[Listening]:
-    """Every socket that the options name, bound and not blocking. Raises AgentError, all of them closed again."""
+def listening(options: SyslogOptions, handed: Mapping[str, Sequence[socket.socket]] | None = None) -> list[Listening]:
+    """Every socket that the options name, bound and not blocking. Raises AgentError, all of them closed again.
+
+    ``handed`` are sockets that the service manager holds, by name.
+    """
     opened: list[Listening] = []
     try:
         for option, where in options.listening.items():
             try:
-                opened.append(_opened(option, where, options))
+                held = (handed or {}).get(HANDED[option], ())
+                opened += [Listening(option, each.dup()) for each in held] or [_opened(option, where, options)]
             except OSError as error:
                 step = _NEXT_STEPS.get(error.errno or 0, error.strerror or str(error))
                 raise AgentError(f'{option} = "{where}": {step}') from error
-            opened[-1].socket.setblocking(False)
+        for each in opened:
+            each.socket.setblocking(False)
     except BaseException:
         for each in opened:
             each.close()

@@ -334,3 +334,16 @@ def test_only_a_source_of_nothing_but_udp_lets_old_records_go_rather_than_wait()
     assert not SyslogOptions(udp_listen=LOCAL, tcp_listen=LOCAL).lossy
     assert not SyslogOptions(unix_path="/run/s").lossy
     assert not list(SyslogOptions(udp_listen=LOCAL, tcp_listen="[::1]:0", unix_path="/s").faults())
+
+
+def test_sockets_that_the_service_manager_holds_are_taken_and_go_on_listening() -> None:
+    options = SyslogOptions(tcp_listen="127.0.0.1:1", udp_listen=LOCAL)
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        (udp, tcp) = sorted(listening(options, {"syslog-tcp": (held,)}), key=lambda each: each.option, reverse=True)
+        assert (udp.option, tcp.option) == ("udp_listen", "tcp_listen")
+        assert tcp.socket.getsockname() == held.getsockname()
+        assert not tcp.socket.getblocking()
+        for each in (udp, tcp):
+            each.close()
+        with socket.create_connection(held.getsockname()):
+            pass
