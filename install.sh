@@ -41,7 +41,7 @@ WHEEL='' VERSION='' OFFLINE='' PYTHON='' OPEN=()
 METRICS_URL=${TELEMETRY_AGENT_METRICS_URL:-} METRICS_USER=${TELEMETRY_AGENT_METRICS_USER:-}
 LOGS_URL=${TELEMETRY_AGENT_LOGS_URL:-} LOGS_USER=${TELEMETRY_AGENT_LOGS_USER:-}
 TOKEN_FILE=${TELEMETRY_AGENT_TOKEN_FILE:-}
-WORK='' STEP=0 SAID=no CHANGED=no
+WORK='' STEP=0 SAID=no CHANGED=no STARTED=no HUSHED=no
 
 # ---------------------------------------------------------------- what is said and logged
 
@@ -87,6 +87,7 @@ remove() {
 tidy() {
   local status=$?
   trap - EXIT INT TERM HUP
+  [ "$HUSHED" = no ] || stty echo </dev/tty || :
   [ -z "$WORK" ] || rm -rf "$WORK" "$WORK.credentials"
   [ "$status" -lt 128 ] || warn "install.sh: interrupted; run it again, it goes on from where it was"
   [ "$status" != 1 ] || [ "$SAID" = yes ] || warn "install.sh: step $STEP failed; the last words are above, all of them in $LOG"
@@ -166,9 +167,14 @@ where_to_ship() {
   esac
   [ -n "$METRICS_URL$LOGS_URL" ] || usage "no URL was given; run it again with --local to ship nowhere"
   if [ -z "$TOKEN_FILE" ]; then
-    printf 'Token or password (empty for none; it is not shown): ' >/dev/tty
     local token
-    IFS= read -rs token </dev/tty && printf '\n' >/dev/tty
+    HUSHED=yes
+    stty -echo </dev/tty # before it is asked: who pastes is quick
+    printf 'Token or password (empty for none; it is not shown): ' >/dev/tty
+    IFS= read -r token </dev/tty || :
+    stty echo </dev/tty
+    HUSHED=no
+    printf '\n' >/dev/tty
     [ -z "$token" ] || { TOKEN_FILE=$WORK/token; (umask 077 && printf '%s' "$token" >"$TOKEN_FILE"); }
   fi
 }
@@ -482,6 +488,7 @@ start() {
   ended=$(date +%s%N)
   run systemctl try-restart 'telemetry-agent@*.service' || return
   rm -f "$PENDING"
+  STARTED=yes
   note "READY after $(((ended - began) / 1000000)) ms"
 }
 
@@ -517,7 +524,9 @@ while True:
     missing = [lane for lane in current if arrived(lane["name"], lanes) <= 0]
     passed = time.monotonic() - began
     quiet = all(not lane["waiting_records"] and not lane["last_error"] for lane in missing)
-    if status and (not missing or (quiet and len(missing) < len(current) and passed > 8) or passed > PATIENCE_SECONDS):
+    failing = all(lane["hold_reason"] or lane["last_error"] for lane in missing)
+    enough = 8 if failing or (quiet and len(missing) < len(current)) else PATIENCE_SECONDS
+    if status and (not missing or passed > enough):
         break
     if not status and passed > PATIENCE_SECONDS:
         print("    it does not answer on its control socket")
@@ -588,6 +597,7 @@ install_or_upgrade() {
   fi
   prune
   step "Proving that something arrives"
+  [ "$STARTED" = yes ] || after='' # it goes on: what it has delivered until now counts
   if ! prove "$after"; then
     warn "It runs, and is started at every boot; what it has waits on the disk, and nothing is lost." \
       "When that is put right in $CONFIG: sudo systemctl reload telemetry-agent"

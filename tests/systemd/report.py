@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tests.systemd import rootfs
 from tests.systemd.machine import Machine
-from tests.systemd.packaged import NODE_EXPORTER, PROMETHEUS, UNIT, Installed, checkout, python_of, wheels
+from tests.systemd.packaged import NODE_EXPORTER, UNIT, Installed, checkout, python_of, wheels
 
 EXPORTER = "prometheus-node-exporter.service"
 EXPORTER_UNIT = Path("/lib/systemd/system") / EXPORTER
@@ -76,7 +76,7 @@ def measured(agent: Installed) -> None:
 
 
 def main() -> int:
-    if reason := rootfs.missing() or ("" if NODE_EXPORTER and PROMETHEUS else "needs prometheus-node-exporter"):
+    if reason := rootfs.missing() or ("" if NODE_EXPORTER else "needs prometheus-node-exporter"):
         print(f"nothing can be measured here: {reason}")
         return 1
     root = rootfs.built()
