@@ -90,7 +90,7 @@ def _family(metric: Metric, series_of_rows: tuple[bytes, ...], values: tuple[Any
     return Family(metric.name, metric.kind, metric.help, series_of_rows, values)
 
 
-_LABEL: Final = re.compile(r'([^=,{]+)="((?:[^"\\]|\\.)*)"')
+_LABEL: Final = re.compile(r'(?<![^,])([^=,{]++)="((?:[^"\\]++|\\.)*+)"')
 _ESCAPED: Final = re.compile(r"\\(.)")
 
 

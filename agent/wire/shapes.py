@@ -39,6 +39,9 @@ SLICE_RECORDS: Final = 1000
 """What is read while the interpreter lock is kept."""
 
 SEP: Final = b"SEP"
+LINE_FEED: Final = rb"[^\x00-\x09\x0b-\xffSEP]"
+"""A line feed inside of a record, of which there is none where line feeds lie between records."""
+
 _NAMED: Final = re.compile(rb"\(\?P<(\w+)>")
 _INSTEAD: Final = b"\x1e"
 

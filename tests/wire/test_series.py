@@ -46,3 +46,10 @@ def test_a_row_of_another_length_is_refused() -> None:
 
 def test_a_single_value_is_a_family_of_its_own() -> None:
     assert single("up", "gauge", "Up.", 1.0) == ("up", "gauge", "Up.", (b"up",), (1.0,))
+
+
+def test_text_that_is_no_series_is_passed_over_in_linear_time() -> None:
+    text = b"a{" + b'b="' * 20_000 + b"x" * 200_000
+    name, labels = parse(text)
+    assert name == "a"
+    assert len(labels) < 20_000

@@ -25,7 +25,7 @@ from typing import Any, Final
 
 from agent.wire.applog import ISO, clock_times, cut, head, levelled, rewritten, severities
 from agent.wire.joining import beginning_with
-from agent.wire.shapes import Shape, Shaped
+from agent.wire.shapes import LINE_FEED, Shape, Shaped
 
 _NAMES: Final = rb"TRACE|DEBUG|INFO|WARN|WARNING|ERROR|FATAL|FINEST|FINER|FINE|CONFIG|SEVERE"
 _LEVEL: Final = rb"(?P<level>" + _NAMES + rb") {0,2}"
@@ -68,7 +68,7 @@ def _layouts(time: bytes, **more: Any) -> tuple[Shape, ...]:
 
 _JUL_SHAPE: Final = Shape(
     rb"(?P<time>" + _JUL + rb") (?P<logger>[^\sSEP]{1,256}+) ?(?P<method>[^\sSEP]{0,256}+)"
-    rb"(?:\n(?P<level>[A-Z]{4,7}): )?+",
+    rb"(?:" + LINE_FEED + rb"(?P<level>[A-Z]{4,7}): )?+",
     times=_JUL_TIMES,
 )
 _UNCAUGHT: Final = Shape(

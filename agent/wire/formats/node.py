@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from agent.wire.applog import ISO, cut, head, levelled, severities
 from agent.wire.format import Joining
-from agent.wire.shapes import Shape, Shaped
+from agent.wire.shapes import LINE_FEED, Shape, Shaped
 
 _SMALL: Final = rb"trace|silly|debug|verbose|http|info|warn|warning|error|fatal"
 _NAMES: Final = rb"TRACE|DEBUG|INFO|WARN|WARNING|ERROR|FATAL|" + _SMALL
@@ -50,7 +50,9 @@ _SHAPES: Final = (
         severities=_SEVERITIES,
     ),
     Shape(
-        rb"(?P<file>(?:/|file:|node:)[^\nSEP:]{1,256}+):(?P<line>\d{1,9}+)(?P<mark>\n)(?=[^\n]{0,512}\n\s{0,512}\^)",
+        rb"(?P<file>(?:/|file:|node:)[^\nSEP:]{1,256}+):(?P<line>\d{1,9}+)(?P<mark>"
+        + LINE_FEED
+        + rb")(?=[^\n]{0,512}\n\s{0,512}\^)",
         level="mark",
         severities=severities(**{"\n": 17}),
     ),

@@ -19,7 +19,7 @@ from typing import Any, Final
 from agent.wire.applog import ISO, ISO_TIME, cut, head, levelled, severities
 from agent.wire.joining import beginning_with
 from agent.wire.severity import PYTHON, severity_of
-from agent.wire.shapes import Shape, Shaped
+from agent.wire.shapes import LINE_FEED, Shape, Shaped
 
 _NAMES: Final = rb"DEBUG|INFO|WARNING|WARN|ERROR|CRITICAL|FATAL|TRACE|SUCCESS|NOTSET|Level \d{1,3}"
 _NEAR: Final = _NAMES + rb"|debug|info|warning|error|critical|exception"
@@ -40,11 +40,15 @@ _JOINING: Final = beginning_with(
 
 _ENDS: Final = (
     Shape(
-        rb"Exception in thread (?P<thread>[^\nSEP]{1,256}?):\n(?=(?P<mark>Traceback) )",
+        rb"Exception in thread (?P<thread>[^\nSEP]{1,256}?):" + LINE_FEED + rb"(?=(?P<mark>Traceback) )",
         level="mark",
         severities=severities(Traceback=17),
     ),
-    Shape(rb"(?P<mark>Traceback) (?=\(most recent call last\):\n)", level="mark", severities=severities(Traceback=17)),
+    Shape(
+        rb"(?P<mark>Traceback) (?=\(most recent call last\):" + LINE_FEED + rb")",
+        level="mark",
+        severities=severities(Traceback=17),
+    ),
     Shape(
         rb"(?P<file>[^\s:SEP]{1,256}+):(?P<line>\d++): (?=\w{0,64}(?P<mark>Warning): )",
         level="mark",

@@ -60,6 +60,9 @@ def test_a_format_is_called_what_the_catalogue_calls_it() -> None:
 @settings(max_examples=60, deadline=None)
 @given(records=st.lists(RECORDS, max_size=6), separator=st.sampled_from(SEPARATORS))
 @example(records=[b"", b""], separator=b"\n")
+@example(records=[b"Nov 20, 2026 4:59:20 PM shop.Jul pay", b"WARNING: no price"], separator=b"\n")
+@example(records=[b"Exception in thread Thread-1:", b"Traceback (most recent call last):"], separator=b"\n")
+@example(records=[b"/srv/app.js:12", b"boom()", b"^"], separator=b"\n")
 def test_any_bytes_give_a_time_and_a_severity_for_each_record(
     found: Format, records: list[bytes], separator: bytes
 ) -> None:
