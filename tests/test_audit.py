@@ -100,7 +100,8 @@ class Configured:
         self.path.write_text(body)
         pipeline: Any = SimpleNamespace(drains={})
 
-        async def taken(_config: Any) -> None: ...
+        async def taken(_config: Any) -> bool:
+            return False
 
         with Worker("reload") as worker, suppress(AgentError):
             await reload.Reloading(self.agent, pipeline, worker, taken).reload()

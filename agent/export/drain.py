@@ -128,7 +128,8 @@ class Drain:
         self._request_bytes = request_bytes
         self._jitter = jitter
         self._by_cycle: bool = getattr(destination, "takes_repeats_of_the_newest", False)
-        self._after = 0
+        self.after = 0
+        """The id of the last batch that was acknowledged, durably or not yet."""
         self._careful_until: int | None = None
         self._faults = 0
         self._nudged = asyncio.Event()
@@ -159,7 +160,7 @@ class Drain:
 
     async def _turn(self) -> Pause:
         """Sends what one fetch gives; returns why it stopped."""
-        parcels = await self._queue.fetch(self._after, self._request_bytes)
+        parcels = await self._queue.fetch(self.after, self._request_bytes)
         if self._careful_until is None:
             self._careful_until = parcels[0].id + CAREFUL_AT_START if parcels else 0
         for unit in self._units(parcels, self._careful_until):
@@ -235,7 +236,7 @@ class Drain:
             for parcel, part in zip(unit, mended, strict=True)
         ]
         self._queue.ack(done, outcome.refused)
-        self._after = unit[-1].id
+        self.after = unit[-1].id
         self._meter.add("telemetry_agent_export_bytes_total", outcome.delivered_bytes, (self.state.name,))
         self._tell_of_damage(unit, mended)
         self._tell_of_refusals(outcome)
@@ -299,7 +300,7 @@ class Drain:
 
         What is accepted is not acknowledged by this: it is sent again with its batch, and alone.
         """
-        parcels = await self._queue.fetch(self._after, self._request_bytes)
+        parcels = await self._queue.fetch(self.after, self._request_bytes)
         intact = [parcel.batch for parcel in parcels if parcel.batch is not None and parcel.batch.count]
         self._nudged.clear()
         for batch in _probes(intact):

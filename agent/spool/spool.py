@@ -106,7 +106,8 @@ class Spool:
 
         def configured(store: Store) -> None:
             ids = store.configure(list(bounds), self._clock.wall_ns())
-            self._ids, self._bounds, self._lossy = ids, bounds, lossy_sources
+            # one that is no longer configured may still be read, by who has not heard of that yet
+            self._ids, self._bounds, self._lossy = {**self._ids, **ids}, bounds, lossy_sources
             self._route = _by_id(router, ids)
             self._bind(store)
             store.rebook_held()

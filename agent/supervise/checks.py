@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from agent.supervise.notify import Notify
     from agent.supervise.run import Agent
 
+MOST_RELOAD_SECONDS: Final = 30.0
+"""How long one step of a reload may take before it is shown."""
 MOST_INTERVALS: Final = 2.0
 """How old the last cycle of host metrics may be."""
 
@@ -149,7 +151,12 @@ class HostCycle:
 
 def configuration_finding(agent: Agent) -> Finding:
     """Degraded after a reload that was refused: the old configuration goes on and nothing is lost, but the files do not
-    say what the agent does, and it would not start with them."""
+    say what the agent does, and it would not start with them. Degraded as well while a reload hangs."""
+    if agent.reloading is not None:
+        step, since = agent.reloading
+        seconds = agent.clock.monotonic_seconds() - since
+        if seconds > MOST_RELOAD_SECONDS:
+            return Finding("degraded", f"a reload has been {step} for {seconds:.0f} s")
     if agent.load_fault is not None:
         return Finding("degraded", f"the last reload was refused, the old configuration goes on: {agent.load_fault}")
     return Finding("ok", f"loaded from {', '.join(str(path) for path in agent.config.files)}")

@@ -135,6 +135,8 @@ class SourceState(Struct):
     state: str = "waiting"
     last_error: str | None = None
     source: Source | None = None
+    left: bool = False
+    """Whether it was ended; what one that goes on all the same gives is not taken in."""
 
     def fail(self, error: BaseException) -> None:
         """Notes why it does not run."""
@@ -187,7 +189,7 @@ async def _read(
             while True:
                 with correlated():  # one id for what the source says while it reads and what becomes of that
                     batch = await anext(batches, None)
-                    if batch is None:
+                    if batch is None or state.left:
                         break
                     state.state = "running" if spool.has_room([batch]) else "blocked"
                     await intake.take(batch)

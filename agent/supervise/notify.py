@@ -23,6 +23,7 @@ class Notify:
     def __init__(self, notifier: Any, watchdog_seconds: float | None) -> None:
         self._notifier = notifier
         self.watchdog_seconds = watchdog_seconds
+        self._stopping = False
 
     @property
     def heard(self) -> bool:
@@ -38,7 +39,8 @@ class Notify:
         self._say(f"STATUS={_line(status)}")
 
     def stopping(self) -> None:
-        """Says that the agent is on its way out."""
+        """Says that the agent is on its way out; after that it is not said to be ready any more."""
+        self._stopping = True
         self._say("STOPPING=1\nSTATUS=stopping")
 
     @contextmanager
@@ -51,7 +53,8 @@ class Notify:
         try:
             yield
         finally:
-            self._say("READY=1")
+            if not self._stopping:
+                self._say("READY=1")
 
     def extend(self, seconds: float) -> None:
         """Asks for that much more time before starting or stopping counts as failed (EXTEND_TIMEOUT_USEC)."""

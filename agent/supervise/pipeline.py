@@ -6,7 +6,8 @@ destinations  →  processors  →  sources
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import Any
@@ -29,10 +30,14 @@ from agent.supervise.lanes import Healer, LaneQueue
 from agent.supervise.routing import lane_name, lanes_of, router, sees
 from agent.worker import Worker
 
+log = logging.getLogger("telemetry_agent.supervise")
+
 SOURCE_SECONDS = 20.0
 """How long a damaged batch waits for its source to be opened, or opened again, before it counts as lost."""
 
 LOOK_SECONDS = 0.1
+LEAVE_SECONDS = 5.0
+"""How long what ends while the rest runs on may take for it; after that nobody waits for it any more."""
 
 
 class Contexts:
@@ -82,7 +87,7 @@ class Contexts:
         )
 
 
-class Part(Struct):
+class Part(Struct, eq=False):
     """One destination or processor, opened: what it is configured as, what it is, and what closes it."""
 
     configured: Configured
@@ -93,7 +98,8 @@ class Part(Struct):
 class Pipeline(Struct):
     """Everything between the machine and the destinations, opened.
 
-    ``mind`` is told of every task that runs for good, so that one that fails does not fail unseen.
+    ``mind`` is told of every task that runs for good, so that one that fails does not fail unseen. ``leaving`` are
+    parts that are no longer used and not closed yet, and ``left`` what did not end when it should have.
     """
 
     config: Config
@@ -109,6 +115,8 @@ class Pipeline(Struct):
     lane_tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     source_tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     ticking: list[asyncio.Task[None]] = field(default_factory=list)
+    leaving: list[Part] = field(default_factory=list)
+    left: set[asyncio.Task[None]] = field(default_factory=set)
     mind: Callable[[asyncio.Task[None]], object] = lambda task: None
 
     @property
@@ -161,9 +169,13 @@ async def open_pipeline(
             yield pipeline
         finally:
             await end([*pipeline.collecting, *pipeline.draining])
-            for parts in (pipeline.processors, pipeline.destinations):
-                for part in reversed(parts.values()):
-                    await part.closing.aclose()
+            parts = (
+                *pipeline.leaving,
+                *reversed(pipeline.processors.values()),
+                *reversed(pipeline.destinations.values()),
+            )
+            for part in parts:
+                await part.closing.aclose()
 
 
 def lossy(config: Config) -> frozenset[str]:
@@ -175,8 +187,8 @@ def lossy(config: Config) -> frozenset[str]:
     )
 
 
-def start_drains(pipeline: Pipeline, part: Part) -> None:
-    """Begins to empty the lanes of a destination into it."""
+def start_drains(pipeline: Pipeline, part: Part, after: Mapping[str, int] | None = None) -> None:
+    """Begins to empty the lanes of a destination into it, each behind the batch that ``after`` names."""
     contexts, configured = pipeline.contexts, part.configured
     healer = Healer(pipeline.source, partial(fresh_chain, pipeline), pipeline.worker)
     takes_entries = getattr(part.opened, "takes_entries", False)
@@ -184,6 +196,7 @@ def start_drains(pipeline: Pipeline, part: Part) -> None:
         name = lane_name(configured.name, signal)
         queue = LaneQueue(pipeline.spool, name, takes_entries=takes_entries)
         drain = Drain(name, queue, part.opened, contexts.clock, contexts.meter, healer.heal)
+        drain.after = (after or {}).get(name, 0)
         drain.state.timeout_seconds = getattr(configured.options, "timeout_seconds", 0.0)
         pipeline.drains[name] = drain
         pipeline.lane_tasks[name] = task = asyncio.create_task(drain.run(), name=f"drain {name}")
@@ -220,13 +233,18 @@ def start_sources(pipeline: Pipeline, readings: Callable[[], Awaitable[Readings]
     pipeline.mind(ticking)
 
 
-def start_source(pipeline: Pipeline, configured: Configured) -> None:
-    """Starts taking in from one source."""
+def start_source(pipeline: Pipeline, configured: Configured, *, again: bool = False) -> None:
+    """Starts taking in from one source; where it ran before, once all that it gave is durable."""
     state = SourceState(configured.name, configured.type)
     pipeline.sources.append(state)
     context = partial(pipeline.contexts.of, configured)
-    run = run_source(configured, context, pipeline.intake, pipeline.spool, state)
-    pipeline.source_tasks[state.name] = task = asyncio.create_task(run, name=f"source {state.name}")
+
+    async def run() -> None:
+        if again:
+            await pipeline.spool.flush()
+        await run_source(configured, context, pipeline.intake, pipeline.spool, state)
+
+    pipeline.source_tasks[state.name] = task = asyncio.create_task(run(), name=f"source {state.name}")
     pipeline.mind(task)
 
 
@@ -235,6 +253,34 @@ async def end(tasks: list[asyncio.Task[None]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def end_or_leave(pipeline: Pipeline, tasks: list[asyncio.Task[None]]) -> None:
+    """The same, but returns after LEAVE_SECONDS whatever has not ended then; says so."""
+    for task in tasks:
+        task.cancel()
+    if not tasks:
+        return
+    _, late = await asyncio.wait(tasks, timeout=LEAVE_SECONDS)
+    for task in late:
+        log.warning("%s has not ended within %g s; nobody waits for it any more", task.get_name(), LEAVE_SECONDS)
+        pipeline.left.add(task)
+        task.add_done_callback(pipeline.left.discard)
+
+
+async def close_parts(pipeline: Pipeline) -> None:
+    """Closes what is no longer used, each within LEAVE_SECONDS; says what could not be closed, and raises nothing."""
+    while pipeline.leaving:
+        part = pipeline.leaving[0]
+        name = f"[{part.configured.stage}.{part.configured.name}]"
+        closing = asyncio.create_task(part.closing.aclose(), name=f"closing {name}")
+        done, _ = await asyncio.wait((closing,), timeout=LEAVE_SECONDS)
+        if not done:
+            log.warning("%s was not closed within %g s", name, LEAVE_SECONDS)
+            await end_or_leave(pipeline, [closing])
+        elif not closing.cancelled() and (error := closing.exception()) is not None:
+            log.error("%s could not be closed", name, exc_info=error)
+        pipeline.leaving.remove(part)
 
 
 async def open_part(configured: Configured, context: Context) -> Part:

@@ -75,6 +75,8 @@ class Agent(Struct):
     state: str = "starting"
     load_fault: str | None = None
     """Why the configuration could not be read the last time it was."""
+    reloading: tuple[str, float] | None = None
+    """What a reload is about just now, and since when on the monotonic clock."""
     stop_reason: str = ""
     stop_failed: bool = False
     log_files: Writer | None = None
@@ -142,12 +144,13 @@ async def _run(agent: Agent, notify: Notify) -> int:
         )
         progress = Progress(pipeline, agent.clock)
         worker = stack.enter_context(Worker("serve"))
-        status, reloading = await _open_outside(agent, pipeline, progress, worker, stack, began_ns)
+        reader = stack.enter_context(Worker("reload"))  # of its own: the files may lie on a mount that hangs
+        status, reloading = await _open_outside(agent, pipeline, progress, (worker, reader), stack, began_ns)
         start_sources(pipeline, status.readings)
         agent.state = "running"
         checking = asyncio.create_task(status.health.turn(), name="health")
         hearing = asyncio.create_task(reloading.serve(reload_wanted), name="reload")
-        looking_on = [checking, hearing, *_noting(agent, status), *_watching(agent, reload_wanted, worker)]
+        looking_on = [checking, hearing, *_noting(agent, status), *_watching(agent, reload_wanted, reader)]
         stack.push_async_callback(end, looking_on)
         await status.health.wait_for_round(FIRST_ROUND_SECONDS)
         log.info("running", extra={"context": {"config": [str(path) for path in agent.config.files]}})
@@ -166,6 +169,7 @@ async def _run(agent: Agent, notify: Notify) -> int:
         agent.state, agent.stop_reason = "stopping", reason
         notify.stopping()
         log.info("stopping: %s", reason)
+        await reloading.close()
         await end([telling])
         tasks.append(asyncio.create_task(_extend(agent, notify), name="stop"))
         await drain_out(pipeline)
@@ -220,9 +224,16 @@ async def _open_spool(agent: Agent, stack: AsyncExitStack) -> Spool:
 
 
 async def _open_outside(
-    agent: Agent, pipeline: Pipeline, progress: Progress, worker: Worker, stack: AsyncExitStack, began_ns: int
+    agent: Agent,
+    pipeline: Pipeline,
+    progress: Progress,
+    workers: tuple[Worker, Worker],
+    stack: AsyncExitStack,
+    began_ns: int,
 ) -> tuple[Status, Reloading]:
-    """Opens what people and probes look through: health, endpoint, control socket."""
+    """Opens what people and probes look through: health, endpoint, control socket. The second of the ``workers`` is the
+    one that reads files of the configuration."""
+    worker, reader = workers
     disk = stack.enter_context(Worker("health"))
     endpoint_bound: list[str] = []
     health = Health(checks(agent, pipeline, progress, disk, endpoint_bound), agent.clock)
@@ -239,13 +250,14 @@ async def _open_outside(
             worker=disk,
         )
     )
-    endpoint = ServedEndpoint(agent, endpoint_bound, _routes(status, agent.meter, worker))
+    endpoint = ServedEndpoint(agent, endpoint_bound, _routes(status, agent.meter, worker), reader)
 
-    async def taken(config: Config) -> None:
-        await endpoint.change(config)
+    async def taken(config: Config) -> bool:
+        changed = await endpoint.change(config)
         status.config = config
+        return changed
 
-    reloading = Reloading(agent, pipeline, worker, taken)
+    reloading = Reloading(agent, pipeline, reader, taken)
     answers = _masked(commands(status, pipeline, reloading), agent.config.secrets)
     await stack.enter_async_context(serve_control(agent.host.control_socket, answers))
     stack.push_async_callback(endpoint.close)

@@ -1,25 +1,29 @@
 """This file changes a running pipeline to another configuration: only what is configured differently stops.
 
-    open what is new downstream ─▶ sources and lanes that end, end ─▶ nothing is taken in: commit, swap the processors,
+    open what is new downstream ─▶ lanes and sources that end, end ─▶ nothing is taken in: commit, swap the processors,
     tell the spool its lanes ─▶ lanes and sources that are new begin ─▶ close what is no longer used
 
-What is opened first may refuse, and then nothing has changed. A source that is configured as before is not touched, and
-one that is opened again goes on behind what it has committed. A request that is under way is waited for; a lane that
-left the configuration keeps what it holds until it is retired.
+Each step up to the spool's may refuse or fail: what has ended then begins again, and everything goes on as before.
+A source that is configured as before is not touched, and one that is opened again goes on behind what it committed.
+A request that is under way is waited for; a lane that left the configuration keeps what it holds until it is retired.
+Nothing is waited for without a bound: what does not end is left behind, and what it still gives is not taken.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
+from agent.errors import AgentError
 from agent.supervise.pipeline import (
+    LEAVE_SECONDS,
     Part,
     Pipeline,
-    end,
+    close_parts,
+    end_or_leave,
     link_of,
     lossy,
     open_part,
@@ -30,10 +34,13 @@ from agent.supervise.routing import lane_name, lanes_of, router
 
 if TYPE_CHECKING:
     from agent.config.model import Config, Configured
+    from agent.contract import Context
+    from agent.spool.schema import SpoolOptions
     from agent.supervise.pipeline import Contexts
 
-LEAVE_SECONDS: Final = 5.0
-"""How long a lane that ends waits for the answer to its request; after that the request may be sent once more."""
+OPEN_SECONDS: Final = 20.0
+COMMIT_SECONDS: Final = 10.0
+"""How long a reload waits for the spool; intake stands still meanwhile."""
 
 
 class Swap(Struct, frozen=True):
@@ -42,6 +49,8 @@ class Swap(Struct, frozen=True):
     begin: tuple[str, ...] = ()
     restart: tuple[str, ...] = ()
     finish: tuple[str, ...] = ()
+    order: tuple[str, ...] = ()
+    """The processors, where those that stay come in another order than before."""
 
     @property
     def ends(self) -> frozenset[str]:
@@ -56,7 +65,8 @@ class Swap(Struct, frozen=True):
     def sentence(self) -> str:
         """``started collect.file, restarted export.loki``; nothing where no component differs."""
         named = (("started", self.begin), ("restarted", self.restart), ("stopped", self.finish))
-        return "; ".join(f"{verb} {', '.join(names)}" for verb, names in named if names)
+        order = [f"processors now in the order {', '.join(self.order)}"] if self.order else []
+        return "; ".join([*(f"{verb} {', '.join(names)}" for verb, names in named if names), *order])
 
 
 def swap_of(old: Config, new: Config, before: Contexts, after: Contexts) -> Swap:
@@ -77,102 +87,206 @@ def swap_of(old: Config, new: Config, before: Contexts, after: Contexts) -> Swap
         tuple(key for key in news if key not in olds),
         tuple(key for key in news if key in olds and differs(key)),
         tuple(key for key in olds if key not in news),
+        _order(old, new),
     )
 
 
+def _order(old: Config, new: Config) -> tuple[str, ...]:
+    names = [[each.name for each in config.process] for config in (old, new)]
+    was, now = ([name for name in mine if name in others] for mine, others in (names, reversed(names)))
+    return () if was == now else tuple(names[1])
+
+
 async def swap(pipeline: Pipeline, new: Config) -> Swap:
-    """Runs ``new`` from here on. Raises AgentError where something of it cannot be opened; then nothing has changed."""
+    """Runs ``new`` from here on. Raises AgentError where something of it cannot be opened, or the spool cannot take
+    it; then everything goes on as before."""
     contexts = pipeline.contexts.after(new)
     plan = swap_of(pipeline.config, new, pipeline.contexts, contexts)
-    destinations = await _opened([each for each in new.export if _key(each) in plan.opens], contexts)
+    commits = _must_commit(pipeline.config, new, plan)
+    _may_begin(pipeline, commits=commits)
+    before, opened = _Before(pipeline), list[Part]()
     try:
-        await _tried([each for each in new.process if _key(each) in plan.opens], contexts)
-    except BaseException:
-        await _closed(destinations.values())
+        await _open_all([each for each in new.export if _key(each) in plan.opens], contexts, opened)
+        await _try_all([each for each in new.process if _key(each) in plan.opens], contexts)
+        await _end_lanes(pipeline, plan, before)
+        await _end_sources(pipeline, plan)
+        async with pipeline.intake.paused():
+            await _commit(pipeline, needed=commits)
+            await _swap_processors(pipeline, new, contexts, plan, opened)
+            await _tell_spool(pipeline, new)
+            pipeline.config, pipeline.contexts = new, contexts
+            fresh = {part.configured.name: part for part in opened if part.configured.stage == "export"}
+            pipeline.destinations = {
+                each.name: fresh.get(each.name) or pipeline.destinations[each.name] for each in new.export
+            }
+    except Exception:
+        before.links_again()  # before anything else runs: nothing has gone through the new ones
+        before.leave_unused(opened)
+        await before.again()
+        await close_parts(pipeline)
         raise
-    await _end_sources(pipeline, plan)
-    ended = await _end_lanes(pipeline, plan)
-    async with pipeline.intake.paused():
-        await pipeline.spool.flush()
-        ended += await _swap_processors(pipeline, new, contexts, plan)
-        if new.spool != pipeline.config.spool:
-            await pipeline.spool.change(new.spool)
-        await pipeline.spool.configure(lanes_of(new.export), router(new.export), lossy(new))
-        pipeline.config, pipeline.contexts = new, contexts
-    pipeline.destinations = {
-        each.name: destinations.get(each.name) or pipeline.destinations[each.name] for each in new.export
-    }
-    for part in destinations.values():
-        start_drains(pipeline, part)
+    except BaseException:  # the agent stops: what was opened is closed with the rest
+        before.leave_unused(opened)
+        raise
+    before.leave_unused(opened)
+    for part in fresh.values():
+        start_drains(pipeline, part, before.after)
     for each in new.collect:
         if _key(each) in plan.opens:
-            start_source(pipeline, each)
-    await _closed(ended)
+            start_source(pipeline, each, again=True)
+    await close_parts(pipeline)
     return plan
+
+
+class _Before:
+    """What stood before a change, to go back to. ``after`` says how far each lane that ended has come."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.after: dict[str, int] = {}
+        self._pipeline = pipeline
+        self._links = list(pipeline.chain.links)
+        self._processors = pipeline.processors
+        self._destinations = pipeline.destinations
+        self._options = pipeline.spool.options
+
+    def links_again(self) -> None:
+        """Puts the processors back; what they held when intake was paused they hold still."""
+        self._pipeline.chain.links, self._pipeline.processors = self._links, self._processors
+
+    def leave_unused(self, opened: Sequence[Part]) -> None:
+        """Leaves what is open and not used to be closed."""
+        pipeline = self._pipeline
+        known = (*opened, *self._destinations.values(), *self._processors.values())
+        used = {*pipeline.destinations.values(), *pipeline.processors.values()}
+        pipeline.leaving += [part for part in known if part not in used]
+
+    async def again(self) -> None:
+        """Begins again whatever has ended, with the configuration there was."""
+        pipeline = self._pipeline
+        telling = asyncio.create_task(_tell(pipeline, pipeline.config, self._options), name="the lanes there were")
+        await asyncio.wait((telling,), timeout=LEAVE_SECONDS)
+        if not telling.done():
+            pipeline.left.add(telling)
+            telling.add_done_callback(pipeline.left.discard)
+        for part in pipeline.destinations.values():
+            if any(lane not in pipeline.drains for lane in _lanes(part)):
+                start_drains(pipeline, part, self.after)
+        for each in pipeline.config.collect:
+            if each.name not in pipeline.source_tasks:
+                start_source(pipeline, each, again=True)
+
+
+def _must_commit(old: Config, new: Config, plan: Swap) -> bool:
+    """Whether the change is one of what stands in the spool: of its lanes, or of what processors hold."""
+    processors = any(name.startswith("process.") for name in (*plan.begin, *plan.restart, *plan.finish))
+    return processors or lanes_of(old.export).keys() != lanes_of(new.export).keys()
+
+
+def _may_begin(pipeline: Pipeline, *, commits: bool) -> None:
+    """Raises AgentError where it is known that the change would wait for the spool."""
+    spool = pipeline.spool
+    if spool.replacing:
+        raise AgentError("the spool was damaged and is being replaced; reload again when that is done")
+    if commits and spool.trouble is not None:
+        raise _no_commit(pipeline)
+
+
+def _no_commit(pipeline: Pipeline) -> AgentError:
+    why = pipeline.spool.trouble or f"not within {COMMIT_SECONDS:g} s"
+    return AgentError(
+        f"lanes and processors are changed together with what the spool holds, and it cannot commit ({why}); "
+        f"see to {pipeline.spool.store.directory} and reload again"
+    )
+
+
+async def _commit(pipeline: Pipeline, *, needed: bool) -> None:
+    """Commits what was taken in. Raises AgentError where that does not work and is ``needed``."""
+    try:
+        async with asyncio.timeout(COMMIT_SECONDS):
+            await pipeline.spool.flush()
+    except TimeoutError:
+        if needed:
+            raise _no_commit(pipeline) from None
 
 
 async def _end_sources(pipeline: Pipeline, plan: Swap) -> None:
     names = [name for name in pipeline.source_tasks if f"collect.{name}" in plan.ends]
-    await end([pipeline.source_tasks.pop(name) for name in names])
-    pipeline.sources[:] = [state for state in pipeline.sources if state.name not in names]
+    for state in pipeline.sources:
+        state.left = state.left or state.name in names
+    tasks = [pipeline.source_tasks.pop(name) for name in names]
+    pipeline.sources[:] = [state for state in pipeline.sources if not state.left]
+    await end_or_leave(pipeline, tasks)
 
 
-async def _end_lanes(pipeline: Pipeline, plan: Swap) -> list[Part]:
-    """Ends the lanes of the destinations that end, each behind the request that is under way; returns those parts."""
+async def _end_lanes(pipeline: Pipeline, plan: Swap, before: _Before) -> None:
+    """Ends the lanes of the destinations that end, each behind the request that is under way; one that is not answered
+    in time may be sent once more."""
     parts = [part for name, part in pipeline.destinations.items() if f"export.{name}" in plan.ends]
-    lanes = [lane_name(part.configured.name, signal) for part in parts for signal in part.configured.component.signals]
+    lanes = [lane for part in parts for lane in _lanes(part)]
     for lane in lanes:
         pipeline.drains[lane].leave()
     pipeline.spool.announce()
-    tasks = [pipeline.lane_tasks.pop(lane) for lane in lanes]
-    if tasks:
-        _, late = await asyncio.wait(tasks, timeout=LEAVE_SECONDS)
-        await end(list(late))
+    if lanes:
+        _, late = await asyncio.wait([pipeline.lane_tasks[lane] for lane in lanes], timeout=LEAVE_SECONDS)
+        await end_or_leave(pipeline, list(late))
     for lane in lanes:
-        del pipeline.drains[lane]
-    return parts
+        before.after[lane] = pipeline.drains.pop(lane).after
+        del pipeline.lane_tasks[lane]
 
 
-async def _swap_processors(pipeline: Pipeline, new: Config, contexts: Contexts, plan: Swap) -> list[Part]:
-    """Puts the new processors in their order; one that is opened again remembers what it held. Returns those that
-    ended: what one held that does not come again has been let go of first, and goes on through those behind it."""
-    leaving = [name for name in pipeline.processors if f"process.{name}" in plan.finish]
-    await pipeline.intake.released(leaving)
-    await pipeline.spool.flush()
-    before = pipeline.processors
-    parts = {
-        each.name: await open_part(each, contexts.of(each)) if _key(each) in plan.opens else before[each.name]
-        for each in new.process
-    }
-    kept = {link.name: link for link in pipeline.chain.links}
-    pipeline.chain.links = [
-        link_of(part) if f"process.{name}" in plan.opens else kept[name] for name, part in parts.items()
-    ]
+async def _swap_processors(pipeline: Pipeline, new: Config, contexts: Contexts, plan: Swap, opened: list[Part]) -> None:
+    """Puts the new processors in their order; one that is opened again remembers what it held, and what one held that
+    does not come again has been let go of first, and goes on through those behind it."""
+    standing = pipeline.processors
+    await _open_all([each for each in new.process if _key(each) in plan.opens], contexts, opened)
+    fresh = {part.configured.name: part for part in opened if part.configured.stage == "process"}
+    leaving = [name for name in standing if f"process.{name}" in plan.finish]
+    if leaving:
+        await pipeline.intake.released(leaving)
+        await _commit(pipeline, needed=True)
+    links = {link.name: link for link in pipeline.chain.links}
+    parts = {each.name: fresh.get(each.name) or standing[each.name] for each in new.process}
+    pipeline.chain.links = [link_of(fresh[name]) if name in fresh else links[name] for name in parts]
     pipeline.processors = parts
-    return [part for name, part in before.items() if parts.get(name) is not part]
 
 
-async def _opened(wanted: Sequence[Configured], contexts: Contexts) -> dict[str, Part]:
-    parts: dict[str, Part] = {}
+async def _tell_spool(pipeline: Pipeline, new: Config) -> None:
+    """Tells the spool its bounds and lanes. Raises AgentError where it cannot take them."""
     try:
-        for each in wanted:
-            parts[each.name] = await open_part(each, contexts.of(each))
-    except BaseException:
-        await _closed(parts.values())
-        raise
-    return parts
+        async with asyncio.timeout(COMMIT_SECONDS):
+            await _tell(pipeline, new, new.spool)
+    except TimeoutError:
+        raise _no_commit(pipeline) from None
 
 
-async def _tried(wanted: Sequence[Configured], contexts: Contexts) -> None:
+async def _tell(pipeline: Pipeline, config: Config, options: SpoolOptions) -> None:
+    if options != pipeline.spool.options:
+        await pipeline.spool.change(options)
+    await pipeline.spool.configure(lanes_of(config.export), router(config.export), lossy(config))
+
+
+async def _open_all(wanted: Sequence[Configured], contexts: Contexts, opened: list[Part]) -> None:
+    for each in wanted:
+        opened.append(await _opened(each, contexts.of(each)))  # noqa: PERF401 - kept also where the next one fails
+
+
+async def _try_all(wanted: Sequence[Configured], contexts: Contexts) -> None:
     """Opens processors with no past and closes them again. Raises AgentError where one cannot be opened."""
     for each in wanted:
-        part = await open_part(each, contexts.of(each, fresh=True))
+        part = await _opened(each, contexts.of(each, fresh=True))
         await part.closing.aclose()
 
 
-async def _closed(parts: Iterable[Part]) -> None:
-    for part in parts:
-        await part.closing.aclose()
+async def _opened(configured: Configured, context: Context) -> Part:
+    try:
+        async with asyncio.timeout(OPEN_SECONDS):
+            return await open_part(configured, context)
+    except TimeoutError:
+        raise AgentError(f"[{_key(configured)}] was not open within {OPEN_SECONDS:g} s") from None
+
+
+def _lanes(part: Part) -> list[str]:
+    return [lane_name(part.configured.name, signal) for signal in part.configured.component.signals]
 
 
 def _key(configured: Configured) -> str:

@@ -76,6 +76,7 @@ class Parts:
         self.agent: Any = SimpleNamespace(
             config=config, host=self.host, clock=self.clock, state="running", notify=self.notify,
             load_fault=None,
+            reloading=None,
         )  # fmt: skip
         self.pipeline: Any = SimpleNamespace(
             spool=self.spool, drains=self.drains, sources=self.sources, draining=self.draining,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ from msgspec.structs import replace
 
 from agent.batch import Batch, Logs
 from agent.config.model import Config, Configured
-from agent.contract import Context, Held
+from agent.contract import Component, Context, Held
 from agent.errors import AgentError
-from agent.options import AgentOptions
+from agent.options import AgentOptions, DestinationOptions
 from agent.serve.options import ServeOptions
 from agent.spool.schema import SpoolOptions
+from agent.supervise import pipeline
+from agent.supervise import swap as swapping
 from agent.supervise.swap import Swap, swap
 from tests.supervise.pipeline_fakes import Passing, Sink, Source, configured, line, running, source
 
@@ -210,7 +213,7 @@ async def test_processors_change_their_order_without_being_opened_again(tmp_path
     order: list[str] = []
     first, second = (configured("process", name, Passing(), order) for name in ("first", "second"))
     async with running(tmp_path, process=[first, second]) as agent:
-        assert await swap(agent.pipeline, config(process=[second, first])) == Swap()
+        assert await swap(agent.pipeline, config(process=[second, first])) == Swap(order=("second", "first"))
         assert [link.name for link in agent.pipeline.chain.links] == ["second", "first"]
         assert order == ["first opened", "second opened"]
 
@@ -230,3 +233,164 @@ async def test_other_labels_of_the_agent_begin_its_sources_again(tmp_path: Path)
         plan = await swap(agent.pipeline, config([read], export=[send], labels={"env": "prod"}))
         assert plan == Swap(restart=("collect.read",))
         assert agent.pipeline.contexts.of(read).labels == {"env": "prod"}
+
+
+# What hangs or fails
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (pipeline, swapping):
+        monkeypatch.setattr(module, "LEAVE_SECONDS", 0.05)
+    monkeypatch.setattr(swapping, "COMMIT_SECONDS", 0.05)
+    monkeypatch.setattr(swapping, "OPEN_SECONDS", 0.05)
+
+
+async def test_where_the_spool_cannot_take_the_lanes_everything_begins_again(
+    tmp_path: Path, impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counting, sink, order = Counting(), Sink(), list[str]()
+    read, send = source("read", counting), configured("export", "send", sink, order)
+    hold = configured("process", "hold", Passing(), order)
+    async with running(tmp_path, [read], [hold], [send]) as agent:
+        counting.turns.put_nowait(None)
+        await sink.wait_for("read 1")
+        configure, lanes = agent.spool.configure, agent.pipeline.lane_tasks
+
+        async def never(bounds: Any, *args: Any) -> None:
+            if "more/logs" in bounds:
+                await asyncio.Event().wait()
+            await configure(bounds, *args)
+
+        monkeypatch.setattr(agent.spool, "configure", never)
+        changed = configured("export", "send", Sink(), order, max_bytes=1 << 20)
+        again = configured("collect", "read", lambda ctx: Source(counting, ctx), labels={"a": "b"})
+        kept = configured("process", "hold", Passing(), order, from_=("read",))
+        with pytest.raises(AgentError, match=r"cannot commit \(not within 0.05 s\)"):
+            await swap(agent.pipeline, config([again], [kept], [changed, configured("export", "more", Sink())]))
+        assert agent.pipeline.config.export == (send,)
+        assert list(lanes) == ["send/logs"]
+        assert order.count("send opened") - order.count("send closed") == 1
+        assert order.count("hold opened") - order.count("hold closed") == 1
+        counting.turns.put_nowait(None)
+        await sink.wait_for("read 2")
+    assert sink.lines == ["read 1", "read 2"]
+    assert counting.begun == ["read from 0", "read from 1"]
+
+
+async def test_a_spool_that_cannot_commit_is_said_before_anything_has_ended(tmp_path: Path) -> None:
+    counting, sink = Counting(), Sink()
+    read, send = source("read", counting), configured("export", "send", sink)
+    async with running(tmp_path, [read], export=[send]) as agent:
+        task = agent.pipeline.lane_tasks["send/logs"]
+        agent.spool._in_use.trouble = "disk full: no space"
+        with pytest.raises(AgentError, match=r"cannot commit \(disk full: no space\); see to .*spool and reload again"):
+            await swap(agent.pipeline, config([read], export=[configured("export", "new", Sink())]))
+        assert agent.pipeline.lane_tasks["send/logs"] is task
+        plan = await swap(
+            agent.pipeline, config([read], export=[configured("export", "send", sink, max_bytes=1 << 20)])
+        )
+        assert plan.restart == ("export.send",)
+
+
+async def test_a_destination_that_does_not_close_holds_nothing_up(
+    tmp_path: Path, impatient: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    counting, sink = Counting(), Sink()
+    released = asyncio.Event()
+
+    class Clinging(Sink):
+        closing = staticmethod(released.wait)
+
+    async with running(tmp_path, [source("read", counting)], export=[closing("old", Clinging())]) as agent:
+        read = agent.pipeline.config.collect[0]
+        await swap(agent.pipeline, config([read], export=[configured("export", "new", sink)]))
+        counting.turns.put_nowait(None)
+        await sink.wait_for("read 1")
+        released.set()
+    assert "[export.old] was not closed within 0.05 s" in caplog.text
+
+
+async def test_a_destination_that_fails_to_close_does_not_undo_the_change(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Failing(Sink):
+        async def closing(self) -> None:
+            raise RuntimeError("no")
+
+    new = configured("export", "new", Sink())
+    async with running(tmp_path, export=[closing("old", Failing())]) as agent:
+        assert await swap(agent.pipeline, config(export=[new])) == Swap(begin=("export.new",), finish=("export.old",))
+        assert agent.pipeline.config.export == (new,)
+    assert "[export.old] could not be closed" in caplog.text
+
+
+def closing(name: str, sink: Any) -> Configured:
+    """A destination that takes its time to close, or fails."""
+
+    @asynccontextmanager
+    async def open_it(_options: Any, _ctx: Context) -> AsyncIterator[Any]:
+        yield sink
+        await sink.closing()
+
+    component: Component[Any, Any] = Component(name, DestinationOptions, open_it, ("logs",), "A fake.")
+    return Configured("export", name, name, component, DestinationOptions())
+
+
+async def test_what_a_source_gives_that_goes_on_all_the_same_is_not_taken(tmp_path: Path, impatient: None) -> None:
+    let_go, sink, begun = asyncio.Event(), Sink(), list[int]()
+
+    async def stubborn(ctx: Context) -> AsyncIterator[Batch]:
+        begun.append(int(ctx.positions.get("n", "0")))
+        yield line("read", begun[-1] + 1)
+        while not let_go.is_set():
+            with suppress(asyncio.CancelledError):
+                await let_go.wait()
+        yield line("read", 99)
+
+    send = configured("export", "send", sink)
+    async with running(tmp_path, [source("read", stubborn)], export=[send]) as agent:
+        await sink.wait_for("read 1")
+        changed = configured("collect", "read", lambda ctx: Source(stubborn, ctx), labels={"a": "b"})
+        await swap(agent.pipeline, config([changed], export=[send]))
+        await sink.wait_for("read 2")
+        await swap(agent.pipeline, config(export=[send]))
+        left = set(agent.pipeline.left)
+        assert len(left) == 2
+        let_go.set()
+        await asyncio.wait(left)
+        await agent.spool.flush()
+    assert begun == [0, 1]
+    assert sink.lines == ["read 1", "read 2"]
+
+
+async def test_a_component_that_does_not_open_is_refused(tmp_path: Path, impatient: None) -> None:
+    @asynccontextmanager
+    async def never(_options: Any, _ctx: Context) -> AsyncIterator[Any]:
+        await asyncio.Event().wait()
+        yield None
+
+    component: Component[Any, Any] = Component("slow", DestinationOptions, never, ("logs",), "A fake.")
+    async with running(tmp_path) as agent:
+        with pytest.raises(AgentError, match=r"\[export.slow\] was not open within 0.05 s"):
+            await swap(
+                agent.pipeline, config(export=[Configured("export", "slow", "slow", component, DestinationOptions())])
+            )
+        assert agent.pipeline.drains == {}
+
+
+@pytest.mark.parametrize("turns", range(0, 60, 3))
+async def test_what_a_change_had_opened_is_closed_when_the_agent_stops_meanwhile(tmp_path: Path, turns: int) -> None:
+    order: list[str] = []
+    counting = Counting()
+    old = [configured("export", name, Sink(), order) for name in ("one", "two")]
+    new = [configured("export", name, Sink(), order, max_bytes=1 << 20) for name in ("two", "three")]
+    before, after = (configured("process", name, Passing(), order) for name in ("before", "after"))
+    async with running(tmp_path, [source("read", counting)], [before], old) as agent:
+        changing = asyncio.ensure_future(swap(agent.pipeline, config([], [after], new)))
+        for _ in range(turns):
+            await asyncio.sleep(0.0005)
+        changing.cancel()
+        await asyncio.gather(changing, return_exceptions=True)
+    for name in ("one", "two", "three", "before", "after"):
+        assert order.count(f"{name} opened") == order.count(f"{name} closed"), order
