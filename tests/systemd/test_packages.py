@@ -20,6 +20,7 @@ from tests.systemd.rootfs import CACHE
 
 pytestmark = [pytest.mark.slow, pytest.mark.root]
 
+REPOSITORY = Path(__file__).parents[2]
 SYSTEM_PYTHON = "/usr/bin/python3"
 BY_ITSELF = ("/var/log/", "/var/lib/", "/var/cache/", "/root/")
 
@@ -28,32 +29,37 @@ def own_python() -> str:
     return python_of(Path("/"))
 
 
-def built(folder: Path, kind: str, version: str = "") -> Path:
-    """A package of the working tree; the test is skipped where this machine cannot build one."""
-    tool = {"deb": "dpkg-deb", "rpm": "rpmbuild"}[kind]
-    if shutil.which(tool) is None or not own_python():
-        pytest.skip(f"needs {tool} and a {SYSTEM_PYTHON} of 3.11 or newer: apt install rpm dpkg python3-venv")
-    source = checkout(folder / f"source{version}", version)
-    shutil.copytree(Path(__file__).parents[2] / "config", source / "config")
-    shutil.copy2(Path(__file__).parents[2] / "CHANGELOG.md", source)
-    out = folder / f"dist{version}"
-    offline = wheels(CACHE.parent, own_python())
-    command = ["bash", str(source / "packaging/build.sh"), "--offline", str(offline), "--out", str(out), kind]
+def built(folder: Path, *kinds: str, version: str = "") -> dict[str, Path]:
+    """Packages of the working tree, by kind; the test is skipped where this machine cannot build one."""
+    lacking = [tool for tool in ("dpkg-deb", "rpmbuild") if shutil.which(tool) is None]
+    if lacking or not own_python():
+        pytest.skip(f"needs dpkg-deb, rpmbuild and a {SYSTEM_PYTHON} of 3.11 or newer: apt install rpm python3-venv")
+    source = checkout(folder / "source", version)
+    shutil.copytree(REPOSITORY / "config", source / "config")
+    shutil.copy2(REPOSITORY / "CHANGELOG.md", source)
+    offline, out = wheels(CACHE.parent, own_python()), folder / "dist"
+    command = ["bash", str(source / "packaging/build.sh"), "--offline", str(offline), "--out", str(out), *kinds]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
-    return next(out.glob(f"*.{kind}"))
+    return {kind: next(out.glob(f"*.{kind}")) for kind in kinds}
 
 
 @pytest.fixture(scope="module")
-def deb(root_file_system: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def packages(root_file_system: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """This version, as both."""
+    return built(tmp_path_factory.mktemp("now"), "deb", "rpm")
+
+
+@pytest.fixture(scope="module")
+def deb(root_file_system: Path, packages: dict[str, Path]) -> Path:
     if own_python() != python_of(root_file_system):
         pytest.skip("this machine has another Python than the release that is tested")
-    return built(tmp_path_factory.mktemp("deb"), "deb")
+    return packages["deb"]
 
 
 @pytest.fixture(scope="module")
 def later(root_file_system: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return built(tmp_path_factory.mktemp("later"), "deb", "99.0.0")
+    return built(tmp_path_factory.mktemp("later"), "deb", version="99.0.0")["deb"]
 
 
 @pytest.fixture
@@ -99,16 +105,14 @@ def test_a_package_is_not_installed_over_what_install_sh_made(packaged: Machine,
     assert "install.sh --uninstall" in said
 
 
-def test_the_rpm_is_whole_and_holds_the_same_files(tmp_path: Path) -> None:
-    if shutil.which("rpmbuild") is None:
-        pytest.skip("rpmbuild is not installed: apt install rpm")
-    package = built(tmp_path, "rpm")
+def test_the_rpm_is_whole_and_holds_the_same_files(packages: dict[str, Path]) -> None:
+    package = packages["rpm"]
     assert "OK" in said("rpm", "-K", str(package))
     files = said("rpm", "-qlp", str(package)).split()
     wanted = ("/opt/telemetry-agent/current", "/usr/bin/telemetry-agent", f"/usr/lib/systemd/system/{UNIT}")
     assert set(wanted) <= set(files)
     assert said("rpm", "-qcp", str(package)).split() == ["/etc/telemetry-agent/config.toml"]
-    assert not [path for path in files if str(tmp_path) in path]
+    assert {path.split("/")[1] for path in files} == {"etc", "opt", "usr"}
 
 
 def said(*command: str) -> str:
