@@ -48,6 +48,23 @@ def test_another_token_holds_on_the_same_port_and_nobody_is_refused_meanwhile(tm
         assert status_of(agent, token="sesame-sesame") == 200
 
 
+def test_a_token_that_was_replaced_in_its_file_holds_after_a_reload(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("sesame-sesame\n")
+    with running(written(tmp_path, "", serve=f'token_file = "{token}"')) as agent:
+        assert status_of(agent, token="sesame-sesame") == 200
+        token.write_text("another-another\n")
+        done = agent.command("reload")
+        assert (done.returncode, done.stdout) == (0, "[serve] secrets read again\n")
+        assert status_of(agent, token="sesame-sesame") == 401
+        assert status_of(agent, token="another-another") == 200
+        token.unlink()
+        refused = agent.command("reload")
+        assert refused.returncode == 1
+        assert f"[serve] token_file: {token}" in refused.stderr
+        assert status_of(agent, token="another-another") == 200
+
+
 def test_an_address_that_cannot_be_had_is_refused_and_the_old_one_goes_on(tmp_path: Path) -> None:
     with running(written(tmp_path, "")) as agent, socket.create_server(("127.0.0.1", 0)) as taken:
         url = agent.endpoint()

@@ -1,0 +1,98 @@
+"""A reload of a real agent that hangs, fails or is overtaken by the end: whoever looks is answered, nothing stops."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from agent.cli.control import ask
+from tests.agent_process import AgentProcess, written
+from tests.supervise.odd import odd, until
+
+
+def hang_the_configuration(agent: AgentProcess) -> Path:
+    """Reading it waits from now on: as on a dead mount, opening one of its files does not return."""
+    folder = agent.config.parent / "config.d"
+    folder.mkdir(exist_ok=True)
+    os.mkfifo(folder / "hangs.toml")
+    return folder / "hangs.toml"
+
+
+def asked(agent: AgentProcess, command: str) -> dict[str, Any]:
+    """What the agent answers; the configuration is not read for its socket."""
+    return ask(agent.config.parent / "run" / "control.sock", {"command": command}, 30)
+
+
+def test_a_configuration_that_cannot_be_read_holds_up_nobody_and_is_refused(tmp_path: Path) -> None:
+    with odd(tmp_path, "[collect.odd]\n[export.console]\n", reload__READ_SECONDS=1.0) as agent:
+        url = agent.endpoint()
+        hangs = hang_the_configuration(agent)
+        agent.said.clear()
+        agent.signal(signal.SIGHUP)
+        agent.wait_said("RELOADING=1")
+        with urllib.request.urlopen(f"{url}/metrics", timeout=30) as answer:
+            assert b"telemetry_agent_" in answer.read()
+        refused = asked(agent, "reload")
+        assert refused["ok"] is False
+        assert "could not be read within 1 s; see whether the disk or mount they are on answers" in refused["error"]
+        until(lambda: "could not be read" in str(asked(agent, "status")["health"]["warnings"]))
+        with os.fdopen(os.open(hangs, os.O_WRONLY), "w"):
+            hangs.unlink()  # it answers again
+        until(lambda: agent.command("reload").returncode == 0)
+        assert agent.stop() == 0
+
+
+def test_a_reload_that_takes_long_is_seen(tmp_path: Path) -> None:
+    with odd(tmp_path, "[collect.odd]\n", checks__MOST_RELOAD_SECONDS=0.1) as agent:
+        hang_the_configuration(agent)
+        agent.signal(signal.SIGHUP)
+        seen = "a reload has been reading the configuration for"
+        until(lambda: seen in str(asked(agent, "status")["health"]["warnings"]))
+        agent.said.clear()
+        agent.signal(signal.SIGTERM)
+        agent.wait_said("STATUS=stopping")
+        assert agent.wait_exit() == 0
+        assert "READY=1" not in agent.said
+
+
+def test_a_source_that_does_not_end_is_left_behind(tmp_path: Path) -> None:
+    body = "[collect.odd]\nclosing_seconds = 3600\n[export.console]\n"
+    with odd(tmp_path, body, pipeline__LEAVE_SECONDS=0.2) as agent:
+        until(lambda: agent.status()["ledger"]["lanes"]["console/logs"]["delivered"] == 1)
+        agent.config.write_text(agent.config.read_text().replace("closing_seconds = 3600", "closing_seconds = 0"))
+        done = agent.command("reload")
+        assert (done.returncode, done.stdout) == (0, "restarted collect.odd\n")
+        assert "source odd has not ended within 0.2 s; nobody waits for it any more" in agent.stderr()
+        until(lambda: agent.status()["ledger"]["lanes"]["console/logs"]["delivered"] == 2)
+        agent.kill()
+
+
+def test_the_service_manager_is_told_when_a_reload_begins_and_ends(tmp_path: Path) -> None:
+    with odd(tmp_path, "[collect.odd]\n") as agent:
+        before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+        agent.said.clear()
+        agent.signal(signal.SIGHUP)
+        agent.wait_said("READY=1")
+        after = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+        said = [line for line in agent.said if not line.startswith("STATUS=")]
+        began = re.fullmatch(r"MONOTONIC_USEC=(\d+)", said[1])
+        assert began is not None
+        assert (said[0], said[2]) == ("RELOADING=1", "READY=1")
+        assert before <= int(began[1]) <= after
+        assert agent.stop() == 0
+
+
+def test_processors_in_another_order_are_said_by_both_commands(tmp_path: Path) -> None:
+    first, second = "[process.truncate]\n", "[process.dedupe]\n"
+    with odd(tmp_path, f"[collect.odd]\n[export.console]\n{first}{second}") as agent:
+        agent.config.write_text(written(tmp_path, f"[collect.odd]\n[export.console]\n{second}{first}").read_text())
+        order = "processors now in the order redact, dedupe, truncate\n"
+        assert agent.command("diff").stdout == f"a reload: {order}"
+        assert agent.command("reload").stdout == order
+        assert agent.command("diff").stdout == "nothing is configured differently\n"
+        assert agent.stop() == 0
