@@ -5,8 +5,10 @@ The agent always starts, the law always holds, and a line that did not arrive is
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import random
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -138,6 +140,8 @@ DAMAGES: dict[str, Damage] = {
 @pytest.mark.parametrize("start_at", ["beginning", "end"])
 def test_it_starts_from_any_damage_and_what_is_not_delivered_is_counted(tmp_path: Path, start_at: str) -> None:
     print(f"\nTELEMETRY_TORTURE_SEED={SEED}", flush=True)
+    if SECONDS:  # a test that takes an hour does not hang
+        faulthandler.dump_traceback_later(SECONDS + 900, exit=True, file=sys.__stderr__)
     ends = time.monotonic() + SECONDS
     done: list[str] = []
     with World(tmp_path, SEED, start_at=start_at) as world:

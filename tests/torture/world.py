@@ -27,6 +27,7 @@ from tests.agent_process import AgentProcess, AgentProcessError, command, starte
 from tests.torture.disk import Ballast
 from tests.torture.lines import NAMES, POISON_BYTES
 from tests.torture.verifier import Line, Verdict, verdict
+from tests.torture.writer import PACKERS
 
 REPOSITORY = Path(__file__).parents[2]
 SETTLE_SECONDS = 180.0
@@ -39,7 +40,7 @@ CONFIG = """
 [spool]
 {spool}
 [collect.file]
-paths = ["{logs}/*.log", "{logs}/e*/*.log"]
+paths = ["{logs}/*.log", "{logs}/e*/*.log"{archives}]
 start_at = "{start_at}"
 rotate_wait_seconds = 1.0
 poll_seconds = {poll_seconds}
@@ -140,12 +141,21 @@ class Backend:
 class Logs:
     """The writer, from outside."""
 
-    def __init__(self, folder: Path, seed: int, bytes_a_second: int, shape: str) -> None:
+    def __init__(self, folder: Path, seed: int, bytes_a_second: int, shape: str, *, archives: bool) -> None:
         self.folder = folder
         folder.mkdir()
         self.written = dict.fromkeys(NAMES, 0)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.torture.writer", str(folder), str(seed), str(bytes_a_second), shape],
+            [
+                sys.executable,
+                "-m",
+                "tests.torture.writer",
+                str(folder),
+                str(seed),
+                str(bytes_a_second),
+                shape,
+                str(archives),
+            ],
             cwd=REPOSITORY,
             env=os.environ | NOT_MEASURED,
             stdin=subprocess.PIPE,
@@ -175,7 +185,11 @@ class Logs:
 
 
 class World:
-    """All of it. ``seed`` decides what is done; when exactly it takes effect is the machine's affair."""
+    """All of it. ``seed`` decides what is done; when exactly it takes effect is the machine's affair.
+
+    ``archives`` says that the agent is told to read compressed files too; then what nobody has looked into may be
+    compressed.
+    """
 
     def __init__(
         self,
@@ -189,6 +203,7 @@ class World:
         shape: str = "plain",
         file: str = "",
         poison: bool = True,
+        archives: bool = False,
     ) -> None:
         self.choice = random.Random(seed)
         self.folder = folder
@@ -196,12 +211,13 @@ class World:
         self.shape = shape
         self.poison = poison
         self.backend = Backend(folder, LINE_BYTES if poison else 2 * POISON_BYTES)
-        self.logs = Logs(folder / "logs", seed, bytes_a_second, shape)
+        self.logs = Logs(folder / "logs", seed, bytes_a_second, shape, archives=archives)
         self.ballast = Ballast(state.parent) if state else None
         """What may fill the disk of the state, where it has one of its own."""
         self.kills = self.stops = self.starts = self.reloads = self.fills = 0
         self.poll_seconds, self.copied = POLL_SECONDS[0], False
-        self._given = {"spool": spool, "start_at": start_at, "file": file}
+        named = "".join(f', "{folder}/logs/*{suffix}"' for suffix in PACKERS) if archives else ""
+        self._given = {"spool": spool, "start_at": start_at, "file": file, "archives": named}
         self.config = folder / "config.toml"
         self.configure()
 

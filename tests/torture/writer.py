@@ -1,6 +1,6 @@
 """This file is a log writer of its own: numbered lines, bursts, half lines, rotation in every way. It knows no agent.
 
-python -m tests.torture.writer FOLDER SEED BYTES_A_SECOND [SHAPE]
+python -m tests.torture.writer FOLDER SEED BYTES_A_SECOND SHAPE ARCHIVES
 
 → {"do": "rename", "file": "a"}    ← {"a": 1234, "b": 99, …}      how many records each file has had, whole ones
 
@@ -14,7 +14,7 @@ replace     the directory of e.log is another one
 delete, rewrite (less than before is never written)      pause (half lines are finished), resume, count
 looked      everything written so far has been read by whoever reads it; tidy: then old files are deleted
 
-What nobody has looked into is not compressed: where it was would be known to nobody.
+What nobody has looked into is not compressed, for where it was would be known to nobody, unless ARCHIVES is True.
 """
 
 from __future__ import annotations
@@ -58,11 +58,12 @@ def file_for(what: str, choice: random.Random) -> str:
 class Writer:
     """The files and their numbers."""
 
-    def __init__(self, folder: Path, seed: int, bytes_a_second: int, shape: str = "plain") -> None:
+    def __init__(self, folder: Path, seed: int, bytes_a_second: int, shape: str, archives: str) -> None:
         self.folder = folder
         self.choice = random.Random(seed)
         self.pace = bytes_a_second
         self.shape = shape
+        self.archives_are_read = archives == "True"
         self.numbers = dict.fromkeys(NAMES, 0)
         self.halves: dict[str, bytes] = {}
         self.rotations = 0
@@ -192,7 +193,7 @@ class Writer:
 
     def pack(self, path: Path, suffix: str) -> None:
         """Compresses it as gzip does, under its last name from the first byte on, where it has been looked into."""
-        if path not in self.known:
+        if path not in self.known and not self.archives_are_read:
             return
         packed = PACKERS[suffix](path.read_bytes())
         half = self.choice.randrange(len(packed))
