@@ -10,6 +10,7 @@ that is under way when the agent stops is given up.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
@@ -107,7 +108,7 @@ class Reloading:
             self._agent.load_fault = audited.refused(self._agent, refusal)
             raise refusal from error
         finally:
-            forget_reading()
+            _forget()
             for drain in self._pipeline.drains.values():
                 drain.nudge()  # also where the configuration is wrong: a secret in a file of its own may be right
 
@@ -119,7 +120,7 @@ class Reloading:
                 config = await self._read()
                 changes = await self._worker.run(_changes, agent.config, config)
             finally:
-                forget_reading()
+                _forget()
         contexts = self._pipeline.contexts
         plan = swap_of(agent.config, config, contexts, contexts.after(config)).sentence()
         waiting = self._waiting(config)
@@ -197,6 +198,12 @@ def _of_the_agent(old: Config, new: Config) -> list[str]:
         *(["[spool] bounds changed"] if old.spool != new.spool else []),
         *(["[serve] changed"] if old.serve != new.serve else []),
     ]
+
+
+def _forget() -> None:
+    """Lets go of what only reading takes. Modules are cycles, and the collector would not come by for many reloads."""
+    forget_reading()
+    gc.collect()
 
 
 def _sentences(done: Sequence[str], waiting: Sequence[str]) -> list[str]:

@@ -96,3 +96,26 @@ def test_processors_in_another_order_are_said_by_both_commands(tmp_path: Path) -
         assert agent.command("reload").stdout == order
         assert agent.command("diff").stdout == "nothing is configured differently\n"
         assert agent.stop() == 0
+
+
+def test_reading_the_configuration_again_and_again_leaves_nothing_in_memory(tmp_path: Path) -> None:
+    def anonymous_kilobytes(agent: AgentProcess) -> int:
+        found = re.search(r"Anonymous: +(\d+)", Path(f"/proc/{agent.pid}/smaps_rollup").read_text())
+        assert found is not None
+        return int(found[1])
+
+    def reloaded(agent: AgentProcess, times: int) -> dict[str, int]:
+        for number in range(times):
+            agent.config.write_text(texts[number % 2])
+            assert agent.ask("reload")["ok"]
+        threads, files = (len(os.listdir(f"/proc/{agent.pid}/{kind}")) for kind in ("task", "fd"))
+        return {"memory": anonymous_kilobytes(agent), "threads": threads, "files": files}
+
+    body = f'[collect.file]\npaths = ["{tmp_path}/none"]\n[export.file]\npath = "{tmp_path}/out"\n'
+    with odd(tmp_path, body) as agent:
+        texts = [agent.config.read_text() + "max_bytes = 50000000\n[process.errors]\n", agent.config.read_text()]
+        before = reloaded(agent, 20)
+        after = reloaded(agent, 60)
+        assert (after["threads"], after["files"]) == (before["threads"], before["files"])
+        assert after["memory"] - before["memory"] < 1500, "25 to 40 kB a reload when nobody collects what reading left"
+        assert agent.stop() == 0
