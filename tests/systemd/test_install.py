@@ -173,6 +173,21 @@ def test_a_killed_agent_is_started_again_and_nothing_is_lost(installed: Installe
     assert law_holds(installed)
 
 
+def test_the_watchdog_ends_an_agent_that_hangs_and_nothing_is_lost(installed: Installed) -> None:
+    configure(installed, COUNTING)
+    installed.machine.write(f"/etc/systemd/system/{UNIT}.d/watchdog.conf", "[Service]\nWatchdogSec=3s\n")
+    installed.machine.sh(f"systemctl daemon-reload; systemctl restart {UNIT}")
+    with load(installed):
+        pid = installed.pid()
+        installed.machine.run("kill", "-STOP", str(pid))
+        installed.until(
+            lambda: installed.pid() not in (0, pid) and installed.show("ActiveState") == "active",
+            "the watchdog to have it started again",
+        )
+    assert "Watchdog timeout" in installed.said(200)
+    assert law_holds(installed)
+
+
 def test_an_upgrade_and_a_rollback_under_load_lose_and_repeat_nothing(
     installed: Installed, sources: tuple[Path, Path, Path]
 ) -> None:
