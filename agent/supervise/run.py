@@ -86,11 +86,12 @@ def run(config_path: Path, environ: dict[str, str]) -> int:
     """Runs until a signal or a failure; returns the exit status. Raises ConfigError, StateHeld or AgentError."""
     secrets = Secrets()
     config = _load(config_path, environ, secrets)
+    troubles: list[str] = []
     host = Host(
         Path(config.agent.state_dir).absolute(),
         Path(config.agent.run_dir).absolute(),
         environ=environ,
-        sockets=handed_over(environ),
+        sockets=handed_over(environ, troubles=troubles),
     )
     meter = Meter()
     sys.setswitchinterval(SWITCH_SECONDS)
@@ -103,6 +104,8 @@ def run(config_path: Path, environ: dict[str, str]) -> int:
         instance.held(host.state_dir),
         notifying(environ) as notify,
     ):
+        for each in troubles:
+            log.warning("%s", each)
         agent = Agent(config_path, config, host, SystemClock(), meter, logs, notify)
         with _log_files(agent), audited(agent):
             return asyncio.run(_run(agent, notify))

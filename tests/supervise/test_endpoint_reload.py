@@ -8,6 +8,9 @@ import socket
 import sys
 from pathlib import Path
 
+import pytest
+
+from agent.supervise import handed
 from agent.supervise.handed import handed_over
 from tests.agent_process import AgentProcess, running, started, written
 
@@ -94,3 +97,46 @@ def test_sockets_for_another_process_are_left_alone() -> None:
     assert handed_over(environ) == {}
     assert handed_over({}) == {}
     assert handed_over({**environ, "LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "-1"}) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "made", "why"),
+    [
+        ("metrics", (socket.AF_INET, socket.SOCK_DGRAM), "give ListenStream= with a port and no Accept=yes"),
+        ("metrics", (socket.AF_INET, socket.SOCK_STREAM), "give ListenStream= with a port and no Accept=yes"),
+        ("metrics", (socket.AF_UNIX, socket.SOCK_STREAM), "give ListenStream= with a port and no Accept=yes"),
+        ("syslog", (socket.AF_INET, socket.SOCK_DGRAM), "give ListenDatagram= with a path"),
+        ("telemetry-agent.socket", (socket.AF_INET, socket.SOCK_STREAM), "set FileDescriptorName= in the socket unit"),
+    ],
+)
+def test_a_socket_that_is_not_what_its_name_says_is_not_used_and_said(
+    name: str, made: tuple[int, int], why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    troubles: list[str] = []
+    descriptor = socket.socket(*made).detach()
+    monkeypatch.setattr(handed, "FIRST_DESCRIPTOR", descriptor)
+    environ = {"LISTEN_PID": "7", "LISTEN_FDS": "1", "LISTEN_FDNAMES": name}
+    assert handed_over(environ, 7, troubles) == {}
+    assert troubles[0].startswith(
+        f"descriptor {descriptor} ({name}), which the service manager handed over, is not used"
+    )
+    assert why in troubles[0]
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
+
+
+def test_a_descriptor_that_is_no_socket_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    troubles: list[str] = []
+    with open(os.devnull) as file:
+        monkeypatch.setattr(handed, "FIRST_DESCRIPTOR", file.fileno())
+        assert handed_over({"LISTEN_PID": "7", "LISTEN_FDS": "1"}, 7, troubles) == {}
+        assert "is no socket and is left alone" in troubles[0]
+
+
+def test_an_agent_that_is_handed_something_odd_says_so_and_listens_where_it_is_configured_to(tmp_path: Path) -> None:
+    odd = HANDING.replace('socket.create_server(("127.0.0.1", 0))', "socket.socket(socket.AF_INET, socket.SOCK_DGRAM)")
+    with started(written(tmp_path, ""), None, sys.executable, "-c", odd) as agent:
+        agent.wait_ready()
+        assert status_of(agent) == 200
+        assert "descriptor 3 (metrics), which the service manager handed over, is not used" in agent.stderr()
+        assert agent.stop() == 0
