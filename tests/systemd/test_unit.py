@@ -128,6 +128,44 @@ def test_the_journal_and_the_files_of_the_group_adm_are_read(installed: Installe
     installed.until(lambda: "of root" in installed.machine.read(READ), "what only root may read")
 
 
+ASKING = """
+import socket, sys, time
+refused = answered = 0
+while not open("/run/asked").read():
+    try:
+        told, asked = (socket.create_connection(("127.0.0.1", port), 20) for port in (514, 9465))
+        with told, asked:
+            told.sendall(b"<13>Nov 20 16:40:01 host asking: number %d\\n" % answered)
+            asked.sendall(b"GET /health/live HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\n")
+            answered += asked.recv(100).startswith(b"HTTP/1.1 200")
+    except ConnectionRefusedError:
+        refused += 1
+    time.sleep(0.01)
+open("/run/told", "w").write(f"{refused} {answered}")
+"""
+
+
+def test_nobody_is_refused_during_a_restart_where_systemd_holds_the_sockets(installed: Installed) -> None:
+    machine = installed.machine
+    machine.write("/etc/telemetry-agent/config.d/test.toml", '[collect.syslog]\ntcp_listen = "127.0.0.1:514"\n')
+    machine.sh(f"systemctl stop {UNIT}; systemctl start telemetry-agent.socket telemetry-agent-syslog-tcp.socket")
+    machine.run("systemctl", "start", UNIT)
+    machine.write("/run/asking.py", ASKING)
+    machine.write("/run/asked", "")
+    machine.run("systemd-run", "-q", "--unit=asking", "-p", "RemainAfterExit=yes", "python3", "/run/asking.py")
+    for _ in range(2):
+        pid = installed.pid()
+        machine.run("systemctl", "restart", UNIT)
+        assert installed.pid() != pid
+    machine.write("/run/asked", "enough")
+    installed.until(lambda: machine.run("sh", "-c", "cat /run/told 2>/dev/null; :"), "what was counted")
+    refused, answered = map(int, machine.read("/run/told").split())
+    assert refused == 0
+    assert answered > 0
+    (syslog,) = (each for each in installed.status()["sources"] if each["type"] == "syslog")
+    assert syslog["state"] == "running"
+
+
 def test_every_unit_is_what_systemd_understands(installed: Installed) -> None:
     installed.machine.write("/etc/telemetry-agent/web/config.toml", "[serve]\nenabled = false\n")
     for unit in (*UNITS, *SYSLOG_UNITS):
