@@ -4,7 +4,9 @@ Source: sd_listen_fds(3). ``LISTEN_FDS`` sockets from descriptor 3 on, for the p
 ``LISTEN_FDNAMES`` with colons between (FileDescriptorName= of the socket units):
 
     metrics       a listening socket: the local endpoint, in the place of [serve] listen
-    syslog-tcp    a listening socket       syslog-udp    datagrams       syslog    a unix datagram socket
+    syslog-tcp    a listening socket; syslog-tls as well
+    syslog-udp    datagrams
+    syslog        a unix datagram socket
 
 A socket of another kind or name is not used and said; what is configured goes on without it.
 """
@@ -23,6 +25,7 @@ INTERNET: Final = (socket.AF_INET, socket.AF_INET6)
 KINDS: Final = {
     "metrics": (INTERNET, socket.SOCK_STREAM, "ListenStream= with a port"),
     "syslog-tcp": (INTERNET, socket.SOCK_STREAM, "ListenStream= with a port"),
+    "syslog-tls": (INTERNET, socket.SOCK_STREAM, "ListenStream= with a port"),
     "syslog-udp": (INTERNET, socket.SOCK_DGRAM, "ListenDatagram= with a port"),
     "syslog": ((socket.AF_UNIX,), socket.SOCK_DGRAM, "ListenDatagram= with a path"),
 }

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.supervise import handed
+from agent.collect import syslog_listening
+from agent.supervise import endpoint, handed
 from agent.supervise.handed import handed_over
 from tests.agent_process import AgentProcess, running, started, written
 
@@ -140,3 +141,7 @@ def test_an_agent_that_is_handed_something_odd_says_so_and_listens_where_it_is_c
         assert status_of(agent) == 200
         assert "descriptor 3 (metrics), which the service manager handed over, is not used" in agent.stderr()
         assert agent.stop() == 0
+
+
+def test_every_name_that_a_part_of_the_agent_asks_for_is_known() -> None:
+    assert {*syslog_listening.HANDED.values(), endpoint.HANDED} == {*handed.KINDS}
