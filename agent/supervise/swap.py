@@ -201,6 +201,8 @@ def _no_commit(pipeline: Pipeline) -> AgentError:
 
 async def _commit(pipeline: Pipeline, *, needed: bool) -> None:
     """Commits what was taken in. Raises AgentError where that does not work and is ``needed``."""
+    if not needed and pipeline.spool.trouble is not None:
+        return
     try:
         async with asyncio.timeout(COMMIT_SECONDS):
             await pipeline.spool.flush()
