@@ -15,11 +15,16 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from agent.audit import Refusals
+from agent.clock import SystemClock
 from agent.errors import AgentError, ConfigError, StateHeld
+
+if TYPE_CHECKING:
+    from agent.clock import Clock
 
 log = logging.getLogger("telemetry_agent.control")
 
@@ -37,31 +42,45 @@ class ControlError(AgentError):
 
 @asynccontextmanager
 async def serve_control(
-    path: Path, commands: Mapping[str, Command], *, idle_seconds: float = IDLE_SECONDS, most_clients: int = MOST_CLIENTS
+    path: Path,
+    commands: Mapping[str, Command],
+    *,
+    idle_seconds: float = IDLE_SECONDS,
+    most_clients: int = MOST_CLIENTS,
+    clock: Clock | None = None,
 ) -> AsyncIterator[None]:
     """Answers ``commands`` on a socket at ``path`` until it is left; each is given its request and returns a document.
+    What is no command is refused, and stands in the audit log.
 
     What a command raises on purpose (AgentError) is told to the client. Raises ControlError where the socket
     cannot be made and StateHeld where another agent answers on it.
     """
-    clients = _Clients(commands, idle_seconds, most_clients)
+    refusals = Refusals(clock or SystemClock())
+    clients = _Clients(commands, idle_seconds, most_clients, refusals)
     listening = _bound(path)
     identity = _identity(path)
     server = await asyncio.start_unix_server(clients.answer, sock=listening, limit=MOST_REQUEST_BYTES)
+    counting = asyncio.create_task(refusals.turn(), name="refused commands")
     try:
         yield
     finally:
         server.close()
         await clients.close()
         await server.wait_closed()
+        counting.cancel()
+        await asyncio.gather(counting, return_exceptions=True)
+        refusals.flush()
         _remove(path, identity)
 
 
 class _Clients:
     """Answers everybody who is connected."""
 
-    def __init__(self, commands: Mapping[str, Command], idle_seconds: float, most_clients: int) -> None:
+    def __init__(
+        self, commands: Mapping[str, Command], idle_seconds: float, most_clients: int, refusals: Refusals
+    ) -> None:
         self._commands = commands
+        self._refusals = refusals
         self._idle_seconds = idle_seconds
         self._most_clients = most_clients
         self._tasks: set[asyncio.Task[None]] = set()
@@ -74,6 +93,7 @@ class _Clients:
         try:
             with suppress(ConnectionError, TimeoutError):
                 if crowded:
+                    self._refusals.note("too_many_commands")
                     await self._say(writer, _no(f"{self._most_clients} commands are being answered; try again"))
                 else:
                     await self._talk(reader, writer)
@@ -104,6 +124,7 @@ class _Clients:
             except asyncio.IncompleteReadError:
                 return
             except asyncio.LimitOverrunError:
+                self._refusals.note("command_too_long")
                 await self._say(writer, _no(f"the request is longer than {MOST_REQUEST_BYTES} bytes"))
                 return
             await self._say(writer, await self._done(line))
@@ -112,10 +133,12 @@ class _Clients:
         try:
             request = msgspec.json.decode(line, type=dict[str, Any])
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            self._refusals.note("unreadable_command")
             return _no(f'expected one JSON object a line, such as {{"command": "status"}}: {error}')
         name = request.get("command")
         command = self._commands.get(name) if isinstance(name, str) else None
         if command is None:
+            self._refusals.note("unknown_command", command=f"{name!r:.60}")
             return _no(f"{name!r:.60} is no command; there are {', '.join(sorted(self._commands))}")
         try:
             return {"ok": True, **await command(request)}

@@ -262,7 +262,7 @@ async def _open_outside(
 
     reloading = Reloading(agent, pipeline, reader, taken)
     answers = _masked(commands(status, pipeline, reloading), agent.config.secrets)
-    await stack.enter_async_context(serve_control(agent.host.control_socket, answers))
+    await stack.enter_async_context(serve_control(agent.host.control_socket, answers, clock=agent.clock))
     stack.push_async_callback(endpoint.close)
     await endpoint.change(agent.config)
     return status, reloading

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import socket
 import stat
@@ -282,3 +283,18 @@ async def test_an_agent_that_hangs_up_while_it_is_asked_is_not_running(path: Pat
     async with await asyncio.start_unix_server(reset, path):
         with pytest.raises(NotRunning, match="went away"):
             await asked(path, {"command": "status"})
+
+
+async def test_what_is_refused_stands_in_the_audit_log(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "telemetry_agent.audit")
+    async with serving(path):
+        await raw(path, b'{"command": "rm -rf"}\n')
+        await raw(path, b'{"command": "no such"}\n')
+        await raw(path, b"GET / HTTP/1.1\n")
+    said: list[Any] = [record for record in caplog.records if getattr(record, "audit", False)]
+    found = [(each.context["reason"], each.context["requests"], each.context.get("command")) for each in said]
+    assert found == [
+        ("unknown_command", 1, "'rm -rf'"),
+        ("unreadable_command", 1, None),
+        ("unknown_command", 1, "'no such'"),
+    ]

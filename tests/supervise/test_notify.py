@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from agent.supervise.notify import MOST_LINE_CHARACTERS, Notify, feed_watchdog, notifying
+from tests.agent_process import AgentProcessError, written
 from tests.agent_process import running as running_agent
-from tests.agent_process import written
 from tests.fakes import FakeClock
 from tests.supervise.odd import odd, until
 
@@ -163,3 +163,18 @@ def test_a_destination_that_hangs_starves_the_watchdog_and_fails_the_live_probe(
         assert "odd/logs has not moved for" in agent.stderr()
         until(lambda: agent.status()["health"]["status"] == "failed")
         assert agent.stop() == 0
+
+
+def test_a_loop_that_is_blocked_starves_the_watchdog(tmp_path: Path) -> None:
+    trigger = tmp_path / "now"
+    body = f'[collect.odd]\ndoes = "block the loop"\ntrigger = "{trigger}"\n'
+    with odd(tmp_path, body, {"WATCHDOG_USEC": "100000"}) as agent:
+        agent.wait_said("WATCHDOG=1")
+        trigger.write_text("")
+        until(lambda: "the loop is blocked" in agent.stderr())
+        with pytest.raises(AgentProcessError, match="RELOADING=1 was not said"):
+            agent.wait_said("RELOADING=1", 0.2)  # what was said before has been heard
+        agent.said.clear()
+        with pytest.raises(AgentProcessError, match="WATCHDOG=1 was not said"):
+            agent.wait_said("WATCHDOG=1", 1.0)
+        agent.kill()
