@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,8 @@ class Host:
 
     ``written`` are the files this agent writes records or its own log to, links followed; what is rotated has their
     name, a dot, and a day or a number or both. Whoever reads files leaves them alone: each record would come back as
-    another one, for ever. ``sockets`` are those that the service manager holds for us, by name.
+    another one, for ever. ``writers`` counts who writes to each: a reload opens the next one before it closes the last.
+    ``sockets`` are those that the service manager holds for us, by name.
     """
 
     state_dir: Path
@@ -29,6 +31,7 @@ class Host:
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     hostname: str = field(default_factory=lambda: os.uname().nodename)
     written: set[str] = field(default_factory=set, compare=False)
+    writers: Counter[str] = field(default_factory=Counter, compare=False)
     sockets: Mapping[str, tuple[socket, ...]] = field(default_factory=dict, compare=False)
 
     @property

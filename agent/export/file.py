@@ -92,11 +92,15 @@ def _is_the_agents_own(path: str, state_dir: Path) -> bool:
 def _written(path: str, host: Host) -> Iterator[None]:
     """Says that the agent writes to ``path`` itself, until it is left."""
     real = os.path.realpath(path)
+    host.writers[real] += 1
     host.written.add(real)
     try:
         yield
     finally:
-        host.written.discard(real)
+        host.writers[real] -= 1
+        if not host.writers[real]:
+            del host.writers[real]
+            host.written.discard(real)
 
 
 @asynccontextmanager

@@ -54,6 +54,17 @@ async def test_sources_are_told_which_file_is_our_own_while_it_is(tmp_path):
     assert ctx.host.written == set()
 
 
+async def test_a_file_is_our_own_until_the_last_who_writes_to_it_has_closed_it(tmp_path):
+    ctx, options = context(tmp_path, "file"), FileOptions(path=str(tmp_path / "out.jsonl"))
+    before = COMPONENT.open(options, ctx)
+    await before.__aenter__()
+    async with COMPONENT.open(options, ctx):  # a reload opens the next one first
+        await before.__aexit__(None, None, None)
+        assert ctx.host.written == {os.path.realpath(tmp_path / "out.jsonl")}
+    assert ctx.host.written == set()
+    assert not ctx.host.writers
+
+
 async def test_samples_are_written_too(tmp_path):
     async with file(tmp_path) as (path, destination):
         await destination.send([Metrics("process.n", APP, (b"n_total",), array("d", [2.0]), first_time_ns=10**9)])
