@@ -63,9 +63,9 @@ def inspect(config: Config) -> tuple[list[Fault], list[Fault]]:
         else:
             if warning:
                 warnings.append(_said(place, label, key, warning))
-    state = _state_fault(config.agent.state_dir)
-    if state:
-        faults.append(_said(config.given["agent"].get("state_dir") or _main(config), "agent", "state_dir", state))
+    for key, unusable in _directories(config):
+        if unusable:
+            faults.append(_said(config.given["agent"].get(key) or _main(config), "agent", key, unusable))
     if config.idle() and not faults:
         warnings.append(fault_at(_main(config), config.idle()))
     return faults, [Fault(w.file, w.line, w.column, f"warning: {w.message}") for w in warnings]
@@ -98,18 +98,30 @@ def _readable(config: Config, key: str, value: str) -> str:
     return ""
 
 
-def _state_fault(state_dir: str) -> str:
-    """Why the state directory cannot be used; nothing where it can, or is yet to be made."""
+def _directories(config: Config) -> Iterator[tuple[str, str]]:
+    """Each option of ``[agent]`` that names a directory to write to, and why that cannot be used."""
+    yield "state_dir", _directory_fault(config.agent.state_dir)
+    if config.agent.log_files:
+        from agent.ownlogfiles import log_directory
+
+        directory = log_directory(config.agent.log_dir, os.environ)
+        inside = directory.resolve().is_relative_to((Path(config.agent.state_dir) / "spool").resolve())
+        only = f"{directory}: nothing but the spool may be written there; name another"
+        yield "log_dir", only if inside else _directory_fault(str(directory))
+
+
+def _directory_fault(directory: str) -> str:
+    """Why a directory cannot be written to; nothing where it can, or is yet to be made."""
     try:
-        mode = Path(state_dir).stat().st_mode
+        mode = Path(directory).stat().st_mode
     except FileNotFoundError:
         return ""
     except OSError as error:
-        return f"{state_dir} cannot be used: {(error.strerror or str(error)).lower()}; name another directory"
+        return f"{directory} cannot be used: {(error.strerror or str(error)).lower()}; name another directory"
     if not stat.S_ISDIR(mode):
-        return f"{state_dir} is not a directory; name one that the agent may write to"
-    if not os.access(state_dir, os.R_OK | os.W_OK | os.X_OK):
-        return f"{state_dir} cannot be written to by this user; run as its owner, or change the owner"
+        return f"{directory} is not a directory; name one that the agent may write to"
+    if not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
+        return f"{directory} cannot be written to by this user; run as its owner, or change the owner"
     return ""
 
 

@@ -142,6 +142,23 @@ def test_a_state_directory_below_a_file_is_a_fault(tmp_path: Path, capsys: pytes
     )
 
 
+@pytest.mark.parametrize(
+    ("place", "why"),
+    [("file", "is not a directory; name one"), ("state/spool/logs", "nothing but the spool may be written there")],
+)
+def test_a_directory_of_log_files_that_cannot_be_used_is_a_fault_where_they_are_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], place: str, why: str
+) -> None:
+    (tmp_path / "file").touch()
+    body = f'[agent]\nstate_dir = "{tmp_path}/state"\nlog_dir = "{tmp_path}/{place}"\n'
+    assert main(["check", write(f"{body}log_files = false\n")]) == 0
+    capsys.readouterr()
+    assert main(["check", write(f"{body}log_files = true\n")]) == 78
+    said = capsys.readouterr().err
+    assert said.startswith(f"config.toml:3:1: [agent] log_dir: {tmp_path}/{place}")
+    assert why in said
+
+
 def test_a_state_directory_one_may_not_write_to_is_a_fault(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -164,7 +181,7 @@ def test_a_mistyped_command_is_told_with_its_near_miss(capsys: pytest.CaptureFix
     assert main(["--verbose"]) == 2
     assert capsys.readouterr().err == (
         "telemetry-agent: '--verbose' is not an option; "
-        "the commands are run, check, config, status, logs, ledger, spool\n"
+        "the commands are run, check, config, diff, reload, status, logs, ledger, spool\n"
     )
 
 
