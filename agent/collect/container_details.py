@@ -128,7 +128,7 @@ class Known:
                 known.stamp, known.fault = stamp, ""
         except OSError as error:
             known.fault = error.strerror or type(error).__name__
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             known.fault = "it is not understood"
         self._files.pop(place.config, None)
         self._files[place.config] = known

@@ -176,7 +176,7 @@ def _parsed(line: bytes, number: int) -> _Parsed:
             return _Parsed(kind, record, time_ns, _data(record.line, record.line_base64, "line"))
         _value(record)
         return _Parsed((*kind, time_ns), record, time_ns, _data(record.series, record.series_base64, "series"))
-    except (msgspec.DecodeError, ValueError) as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise ExportedError(number, str(error)) from None
 
 

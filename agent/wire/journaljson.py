@@ -127,7 +127,7 @@ class Reader:
         for piece in _slices(block):
             try:
                 decoded += self._decoder.decode_lines(piece)
-            except (msgspec.DecodeError, UnicodeDecodeError):
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 lines = [line for line in piece.split(b"\n") if line.strip()]
                 found = [*self._one_by_one(lines)]
                 undecodable += len(lines) - len(found)
@@ -142,7 +142,7 @@ class Reader:
         for line in lines:
             try:
                 yield self._decoder.decode(line.decode(errors="replace"))
-            except msgspec.DecodeError:
+            except (msgspec.DecodeError, RecursionError):
                 continue
 
 
@@ -167,11 +167,27 @@ def bytes_of(value: Any) -> bytes:
     if isinstance(value, str):
         return value.encode(errors="replace")
     if not isinstance(value, list):
-        return b"" if value is None else msgspec.json.encode(value)
+        return b"" if value is None else _encoded(value)
     try:
         return bytes(value)
     except (TypeError, ValueError):  # not the numbers of bytes: a field that was given several times
-        return b"\n".join(map(bytes_of, value))
+        return b"\n".join(map(_one_of_several, value))
+
+
+def _encoded(value: Any) -> bytes:
+    try:
+        return msgspec.json.encode(value)
+    except RecursionError:  # deeper than anybody writes
+        return b""
+
+
+def _one_of_several(value: Any) -> bytes:
+    if not isinstance(value, list):
+        return bytes_of(value)
+    try:
+        return bytes(value)
+    except (TypeError, ValueError):  # journalctl nests no deeper
+        return b""
 
 
 def severity_of(priority: Any) -> int:

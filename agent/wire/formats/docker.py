@@ -36,7 +36,7 @@ class _Whole(Struct, gc=False, frozen=True):
 
 _LINE = msgspec.json.Decoder(_Line)
 _WHOLE = msgspec.json.Decoder(_Whole)
-_FAULTS = (msgspec.DecodeError, UnicodeDecodeError)
+_FAULTS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class Docker:
