@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+MOST_SHIFT = 63
+
+
 class Entries(Struct, frozen=True):
     """A batch of logs as entries, ``entry_bytes`` before compression; its lines had ``size_bytes``.
 
@@ -97,12 +100,19 @@ def opened(entries: Entries) -> Logs:
         count=entries.count,
         separator=separator,
         first_time_ns=entries.first_time_ns,
-        times_ns=array("q", (entry.time_ns for entry in found)) if entries.own_times else None,
+        times_ns=_times(found) if entries.own_times else None,
         severities=entries.severities,
         metadata=dict(_own_metadata(found, entries.severities or bytes(entries.count))) if entries.beside else {},
         origin=entries.origin,
         format=entries.format,
     )
+
+
+def _times(found: Sequence[_Entry]) -> array[int]:
+    try:
+        return array("q", (entry.time_ns for entry in found))
+    except OverflowError:
+        raise ValueError("an entry has a time that is none") from None
 
 
 def _own_metadata(found: Sequence[_Entry], severities: bytes) -> Iterator[tuple[int, Labels]]:
@@ -224,6 +234,8 @@ def _varint(raw: bytes, at: int) -> tuple[int, int]:
         if raw[at - 1] < 0x80:
             return value, at
         shift += 7
+        if shift > MOST_SHIFT:
+            raise ValueError("a number of more than 64 bits")
 
 
 def _separator(raw: bytes) -> bytes:
