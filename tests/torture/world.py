@@ -204,12 +204,14 @@ class World:
         file: str = "",
         poison: bool = True,
         archives: bool = False,
+        environ: dict[str, str] | None = None,
     ) -> None:
         self.choice = random.Random(seed)
         self.folder = folder
         self.state = state or folder / "state"
         self.shape = shape
         self.poison = poison
+        self._environ = NOT_MEASURED | (environ or {})
         self.backend = Backend(folder, LINE_BYTES if poison else 2 * POISON_BYTES)
         self.logs = Logs(folder / "logs", seed, bytes_a_second, shape, archives=archives)
         self.ballast = Ballast(state.parent) if state else None
@@ -240,7 +242,7 @@ class World:
     def agent(self) -> Iterator[AgentProcess]:
         """An agent that has just been started."""
         self.starts += 1
-        with started(self.config, NOT_MEASURED) as agent:
+        with started(self.config, self._environ) as agent:
             yield agent
 
     def meet(self) -> None:
@@ -248,6 +250,7 @@ class World:
         self.logs.do("pause")
         with self.agent() as agent:
             agent.wait_ready()
+            self.logs.do("begin")
             assert self.caught_up(agent)
             self.stop(agent)
         self.logs.do("resume")

@@ -11,7 +11,7 @@ copytruncate, and copytruncate_packed, which compresses the copy
 gzip, bzip2, zstd      NAME.log is compressed at once, and gone
 switch      the link d.log is turned to another file, in which the writer goes on soon
 replace     the directory of e.log is another one
-delete, rewrite (less than before is never written)      pause (half lines are finished), resume, count
+delete, rewrite (less than before is never written)      begin, pause (half lines are finished), resume, count
 looked      everything written so far has been read by whoever reads it; tidy: then old files are deleted
 
 What nobody has looked into is not compressed, for where it was would be known to nobody, unless ARCHIVES is True.
@@ -222,6 +222,11 @@ class Writer:
         os.rename(self.path(name).parent, self.folder / f"{MOVED}.old-{self.rotations:08}")
         self.reopen(name)
 
+    def begin(self) -> None:
+        """A first record in each file: an empty one says nothing of which file it is."""
+        for name in NAMES:
+            os.write(self.files[name], self.record(name))
+
     # What whoever asks for it asks only after it is paused and everything has been read.
 
     def delete(self, name: str) -> None:
@@ -265,7 +270,7 @@ class Writer:
             self.paused = True
             for name in NAMES:
                 self.finish(name)
-        elif what in {"looked", "tidy"}:
+        elif what in {"begin", "looked", "tidy"}:
             getattr(self, what)()
         elif what != "count":
             getattr(self, what)(command["file"])
@@ -273,8 +278,6 @@ class Writer:
     def run(self) -> None:
         """Until standard input ends."""
         due = time.monotonic()
-        for name in NAMES:  # an empty file says nothing of which file it is
-            os.write(self.files[name], self.record(name))
         while True:
             wait = 1.0 if self.paused else max(0.0, due - time.monotonic())
             if select.select([sys.stdin], [], [], wait)[0]:
