@@ -130,7 +130,10 @@ def _open(payload: bytes, row_id: int) -> tuple[Header, int]:
     if zlib.crc32(memoryview(payload)[_CRC_END:], _begun(row_id)) != crc:
         raise ValueError("payload does not match its checksum")
     start = _PREFIX.size + length
-    return _DECODER.decode(payload[_PREFIX.size : start]), start
+    try:
+        return _DECODER.decode(payload[_PREFIX.size : start]), start
+    except RecursionError as error:
+        raise ValueError(f"header: {error}") from error
 
 
 def _logs(batch: Logs, route: int) -> tuple[Header, bytes]:
