@@ -113,6 +113,7 @@ class Spool:
             store.rebook_held()
 
         await self._in_use.use("configure", configured)
+        self._picture_seconds = float("-inf")  # who looks sees the lanes there are now
         for lane in self._ids.values():
             self._arrived.setdefault(lane, asyncio.Event())
         self.announce()

@@ -119,3 +119,12 @@ def test_reading_the_configuration_again_and_again_leaves_nothing_in_memory(tmp_
         assert (after["threads"], after["files"]) == (before["threads"], before["files"])
         assert after["memory"] - before["memory"] < 1500, "25 to 40 kB a reload when nobody collects what reading left"
         assert agent.stop() == 0
+
+
+def test_who_looks_after_a_reload_sees_the_lanes_there_are_now(tmp_path: Path) -> None:
+    with odd(tmp_path, "[collect.odd]\n[export.console]\n") as agent:
+        agent.config.write_text(agent.config.read_text() + "[export.console.more]\n")
+        agent.status()
+        assert agent.ask("reload")["ok"]
+        assert [lane["name"] for lane in agent.status()["lanes"]] == ["console/logs", "console.more/logs"]
+        assert agent.stop() == 0
