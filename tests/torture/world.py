@@ -269,6 +269,7 @@ class World:
 
     def reload(self, agent: AgentProcess) -> None:
         """Other options of the source, or one destination more or less: nothing else begins again."""
+        agent.command("reload", env=os.environ | NOT_MEASURED)  # behind one that a signal has asked for
         if self.choice.random() < 0.5:
             self.poll_seconds = POLL_SECONDS[self.poll_seconds == POLL_SECONDS[0]]
             told = "restarted collect.file"
