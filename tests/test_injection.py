@@ -111,7 +111,7 @@ def test_each_line_is_one_record_at_every_destination(forged: dict[str, Any]) ->
     assert len(rows) == wanted
     texts = [row["line"] for row in rows]
     for line in EVIL:
-        assert texts.count(line.decode(errors="replace")) == len(NAMES), line
+        assert texts.count(line.replace(b"\0", b"").decode(errors="replace")) == len(NAMES), line
 
 
 def test_no_label_is_forged_and_every_value_is_whole(forged: dict[str, Any]) -> None:
