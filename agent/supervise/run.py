@@ -40,7 +40,7 @@ from agent.supervise.notify import Notify, feed_watchdog, notifying
 from agent.supervise.pipeline import Pipeline, end, open_pipeline, start_sources
 from agent.supervise.progress import Progress
 from agent.supervise.reload import Reloading
-from agent.supervise.settle import freeze, settle
+from agent.supervise.settle import freeze, one_heap, settle
 from agent.supervise.status import Status, looking, masked_in, status_line
 from agent.supervise.stop import Stop, stopping
 from agent.worker import Worker
@@ -95,6 +95,7 @@ def run(config_path: Path, environ: dict[str, str]) -> int:
     )
     meter = Meter()
     sys.setswitchinterval(SWITCH_SECONDS)
+    one_heap()
     _raise_file_limit()
     options = config.agent
     with (

@@ -1,5 +1,6 @@
 """This file gives back memory that only starting up needed.
 
+    at the start  threads are given one heap to share
     at READY      what reads a configuration is let go of; the rest of what was imported is no garbage, and the
                   collector need not look at it again
     5, 15, 35,    pages of code files that only start-up read leave this process and the page cache, which the
@@ -7,8 +8,8 @@
     READY
     every minute  free pages of the C heap go back to the kernel
 
-Sources: madvise(2), posix_fadvise(2), malloc_trim(3), proc_pid_smaps(5). A mapping is let go of only where it is
-read-only, private and has no page of its own: the kernel reads it again from its file, unchanged.
+Sources: mallopt(3), madvise(2), posix_fadvise(2), malloc_trim(3), proc_pid_smaps(5). A mapping is let go of only where
+it is read-only, private and has no page of its own: the kernel reads it again from its file, unchanged.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ READING: Final = ("agent.config.", "tomli")
 KEPT: Final = ("agent.config.model",)
 PAUSES_SECONDS: Final = (5.0, 10.0, 20.0, 25.0)
 TRIM_SECONDS: Final = 60.0
+_M_ARENA_MAX: Final = -8
 _MADV_RANDOM: Final = 1
 _MADV_DONTNEED: Final = 4
 _MAPPING: Final = re.compile(rb"([0-9a-f]+)-([0-9a-f]+) r-[-x]p \S+ \S+ \S+\s+(/\S.*)")
@@ -84,6 +86,17 @@ def give_back(proc: Path) -> None:
     for path in (code_files() | code_of_children(proc)) - mapped.keys():
         drop_from_cache(path)
     trim()
+
+
+def one_heap() -> None:
+    """Lets all threads share one heap, where the C library can; to be called before there are any.
+
+    mallopt(3): by itself glibc gives each thread a heap of its own, and what one of them freed is of no use to another.
+    """
+    import ctypes
+
+    with suppress(AttributeError):
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 
 def trim() -> None:

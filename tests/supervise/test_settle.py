@@ -10,9 +10,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from agent.supervise import settle as settling
 from agent.supervise.settle import clean_mappings, code_files, code_of_children, give_back, settle
 from agent.worker import Worker
+from tests.agent_process import unmeasured_environ
 from tests.fakes import FakeClock
 from tests.fakes import settle as let_run
 
@@ -161,3 +164,34 @@ def test_what_reads_a_configuration_is_forgotten_and_reads_one_again(tmp_path: P
         "assert read() == one\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+HEAPS = """
+import ctypes, threading
+from agent.supervise.settle import one_heap
+{call}
+libc, together = ctypes.CDLL(None), threading.Barrier(8)
+
+def allocate():
+    held = [bytes(5000) for _ in range(50)]
+    together.wait()
+
+threads = [threading.Thread(target=allocate) for _ in range(8)]
+for each in threads:
+    each.start()
+for each in threads:
+    each.join()
+libc.fdopen.restype = ctypes.c_void_p
+stream = ctypes.c_void_p(libc.fdopen(1, b"w"))
+libc.malloc_info(0, stream)
+libc.fflush(stream)
+"""
+
+
+@pytest.mark.parametrize(("call", "one"), [("one_heap()", True), ("", False)])
+def test_all_threads_share_one_heap(call: str, one: bool) -> None:
+    environ = {name: value for name, value in unmeasured_environ().items() if not name.startswith("MALLOC_")}
+    shown = subprocess.run(
+        [sys.executable, "-c", HEAPS.format(call=call)], env=environ, capture_output=True, text=True, check=True
+    )
+    assert (shown.stdout.count("<heap nr=") == 1) is one
