@@ -84,12 +84,12 @@ def parse_target() -> Callable[[bytes], None]:
         if len(data) < 2:
             return
         parser = made[data[0] % len(made)]
-        stream, step = parser.stream(), 1 + data[1] * 16
+        stream, step = parser.stream(), max(1 + data[1] * 16, len(data) // 64)
         data = data[2:].rstrip(b"\n") + b"\n"
         at = end = 0
         taken = b""
         while at < len(data):
-            end = data.find(b"\n", min(len(data) - 1, max(end, at + step))) + 1
+            end = data.find(b"\n", min(len(data) - 1, max(end, at) + step)) + 1
             cut = stream.cut(data, at, end)
             assert at <= cut <= end
             if cut == at and end < len(data):
