@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Protocol
+from contextlib import suppress
+from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Struct
+
+if TYPE_CHECKING:
+    import asyncio
 
 NANOSECONDS = 1_000_000_000
 MOST_AHEAD_NS = NANOSECONDS
@@ -32,6 +36,10 @@ class Clock(Protocol):
 
     async def sleep(self, seconds: float) -> None: ...
 
+    async def wait(self, event: asyncio.Event, seconds: float) -> None:
+        """Returns once the event is set, and after ``seconds`` at the latest."""
+        ...
+
 
 class SystemClock:
     """The clock of this machine."""
@@ -46,6 +54,13 @@ class SystemClock:
         import asyncio  # commands that answer at once declare components and never run a loop
 
         await asyncio.sleep(seconds)
+
+    async def wait(self, event: asyncio.Event, seconds: float) -> None:
+        import asyncio
+
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(seconds, 0)):
+                await event.wait()
 
 
 def now(clock: Clock) -> Time:

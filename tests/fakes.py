@@ -36,6 +36,15 @@ class FakeClock:
         heapq.heappush(self._sleepers, (self._monotonic + seconds, self._order, future))
         await future
 
+    async def wait(self, event: asyncio.Event, seconds: float) -> None:
+        waits = [asyncio.ensure_future(event.wait()), asyncio.ensure_future(self.sleep(seconds))]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in waits:
+                each.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
+
     def set_wall(self, wall_ns: int) -> None:
         """Steps the wall clock alone, as an administrator or NTP does."""
         self._wall_ns = wall_ns

@@ -330,14 +330,9 @@ class Drain:
     async def _wait(self, seconds: float) -> None:
         """Returns after ``seconds``; at once when nudged, also where that was while the last request was under way."""
         self.state.retry_at_seconds = self._clock.monotonic_seconds() + seconds
-        timer = asyncio.ensure_future(self._clock.sleep(seconds))
-        nudged = asyncio.ensure_future(self._nudged.wait())
         try:
-            await asyncio.wait((timer, nudged), return_when=asyncio.FIRST_COMPLETED)
+            await self._clock.wait(self._nudged, seconds)
         finally:
-            for task in (timer, nudged):
-                task.cancel()
-            await asyncio.gather(timer, nudged, return_exceptions=True)
             self.state.retry_at_seconds = None
 
 

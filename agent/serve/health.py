@@ -111,12 +111,7 @@ class Health:
     async def _rest(self) -> None:
         """Returns after the longer interval, or as soon as somebody asks."""
         self._asked.clear()
-        asked = asyncio.ensure_future(self._asked.wait())
-        rested = asyncio.ensure_future(self._clock.sleep(self._rest_seconds - INTERVAL_SECONDS))
-        try:
-            await asyncio.wait((asked, rested), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            await _ended((asked, rested))
+        await self._clock.wait(self._asked, self._rest_seconds - INTERVAL_SECONDS)
 
     async def round(self) -> None:
         """Runs every check once, side by side; returns when the last has answered or is late."""

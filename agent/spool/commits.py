@@ -107,24 +107,14 @@ class Commits:
         now = self._clock.monotonic_seconds()
         if not self._group:
             self._wake.clear()
-            await self._woken_within(next_keep - now)
+            await self._clock.wait(self._wake, next_keep - now)
         deadline = min(self._clock.monotonic_seconds() + COMMIT_SECONDS, next_keep)
         while self._group and not self._urgent and self.pending_bytes < COMMIT_BYTES:
             left = deadline - self._clock.monotonic_seconds()
             if left <= 0:
                 break
             self._wake.clear()
-            await self._woken_within(left)
-
-    async def _woken_within(self, seconds: float) -> None:
-        timer = asyncio.ensure_future(self._clock.sleep(max(seconds, 0)))
-        woken = asyncio.ensure_future(self._wake.wait())
-        try:
-            await asyncio.wait((timer, woken), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in (timer, woken):
-                task.cancel()
-            await asyncio.gather(timer, woken, return_exceptions=True)
+            await self._clock.wait(self._wake, left)
 
     # One commit
 

@@ -108,14 +108,7 @@ class Intake:
             await self._clock.sleep(seconds)
             return
         self._stirred.clear()
-        stirred = asyncio.ensure_future(self._stirred.wait())
-        rested = asyncio.ensure_future(self._clock.sleep(seconds))
-        try:
-            await asyncio.wait((stirred, rested), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            stirred.cancel()
-            rested.cancel()
-            await asyncio.gather(stirred, rested, return_exceptions=True)
+        await self._clock.wait(self._stirred, seconds)
 
 
 def _not_awaited(stepping: asyncio.Future[None]) -> None:
