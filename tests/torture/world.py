@@ -64,6 +64,7 @@ when_full = "block"
 POLL_SECONDS = (0.5, 0.7)
 
 FOREVER = 1e9
+NOTHING = "nothing is configured differently"
 MOODS: dict[str, dict[str, Any]] = {
     "well": {},
     "slow": {"always": {"delay_seconds": 0.25, "ingest": True}},
@@ -278,7 +279,10 @@ class World:
             told = f"{'started' if self.copied else 'stopped'} export.file.copy"
         self.configure()
         answer = agent.command("reload", env=os.environ | NOT_MEASURED)
-        assert (answer.returncode, answer.stdout.strip()) == (0, told), f"{answer}\n{agent.stderr()[-4000:]}"
+        said = answer.stdout.strip()
+        if said == NOTHING:  # a reload that a signal had asked for before was faster
+            said = [each for each in re.findall('"reloaded: ([^"]*)"', agent.stderr()) if each != NOTHING][-1]
+        assert (answer.returncode, said) == (0, told), f"{answer}\n{agent.stderr()[-4000:]}"
         self.reloads += 1
 
     def fill(self) -> None:
