@@ -21,8 +21,8 @@ import pytest
 
 from agent.batch import Logs
 from agent.clock import SystemClock
-from agent.collect.file import FileSource
-from agent.collect.file_options import FileOptions
+from agent.collect.file.options import FileOptions
+from agent.collect.file.source import FileSource
 from agent.export.loki import open_loki
 from agent.export.loki_options import LokiOptions
 from agent.process.chain import Chain, Link

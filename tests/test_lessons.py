@@ -39,13 +39,13 @@ from agent.spool.spool import INTAKE_BYTES, open_spool
 from agent.spool.store import Store
 from tests.agent_process import DEAD_LOKI, WITHIN_SECONDS, AgentProcess, command, running, written
 from tests.collect import conftest as files
-from tests.collect.test_file_rotation import (
+from tests.collect.file.test_file_rotation import (
     test_a_file_rewritten_with_the_same_first_kilobyte_is_read_from_its_beginning as test_22_one_beginning_vector_25079,  # noqa: F401
 )
-from tests.collect.test_file_rotation import (
+from tests.collect.file.test_file_rotation import (
     test_a_new_file_on_a_reused_inode_is_read_from_its_beginning as test_22_a_reused_inode_skips_no_data_vector_25079,  # noqa: F401
 )
-from tests.collect.test_file_rotation import (
+from tests.collect.file.test_file_rotation import (
     test_copytruncate_reads_the_unread_rest_from_the_copy as test_14_copytruncate_loses_nothing_contrib_31074,  # noqa: F401
 )
 from tests.export import lane_fakes

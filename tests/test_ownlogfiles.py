@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from agent import audit
-from agent.collect.file_rotation import SpoolGuard
+from agent.collect.file.rotation import SpoolGuard
 from agent.host import Host
 from agent.options import AgentOptions
 from agent.ownlogfiles import KINDS, current, log_directory, rotated_in

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 COLLECTORS: Final[dict[str, str]] = {
-    "host": "agent.collect.host_options",
+    "host": "agent.collect.host.options",
     "agent": "agent.collect.agent_options",
-    "file": "agent.collect.file_options",
-    "container": "agent.collect.container_options",
-    "journal": "agent.collect.journal_options",
-    "syslog": "agent.collect.syslog_options",
+    "file": "agent.collect.file.options",
+    "container": "agent.collect.container.options",
+    "journal": "agent.collect.journal.options",
+    "syslog": "agent.collect.syslog.options",
 }
 """Collector types by name: the module whose ``COMPONENT`` fulfils agent.contract.Source."""

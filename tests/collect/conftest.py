@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from agent.batch import Logs
-from agent.collect.file import FileSource
-from agent.collect.file_options import FileOptions
-from agent.collect.file_watch import open_watch
+from agent.collect.file.options import FileOptions
+from agent.collect.file.source import FileSource
+from agent.collect.file.watch import open_watch
 from agent.ownmetrics import Meter
 from agent.worker import Worker
 from tests.fakes import FakeClock, context

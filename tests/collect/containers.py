@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from agent.batch import Logs
-from agent.collect.container import ContainerSource
-from agent.collect.container_options import ContainerOptions
+from agent.collect.container.options import ContainerOptions
+from agent.collect.container.source import ContainerSource
 from agent.ownmetrics import Meter
 from agent.worker import Worker
 from tests.fakes import FakeClock, context

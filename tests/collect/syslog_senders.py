@@ -10,8 +10,8 @@ from typing import Any
 
 from agent.batch import Batch, Logs
 from agent.clock import SystemClock
-from agent.collect.syslog import SyslogSource, open_syslog
-from agent.collect.syslog_options import SyslogOptions
+from agent.collect.syslog.options import SyslogOptions
+from agent.collect.syslog.source import SyslogSource, open_syslog
 from agent.contract import Context
 from tests.fakes import context
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.collect import syslog_listening
+from agent.collect.syslog import listening as syslog_listening
 from agent.supervise import endpoint, handed
 from agent.supervise.handed import handed_over
 from tests.agent_process import AgentProcess, running, started, written

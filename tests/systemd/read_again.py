@@ -14,8 +14,8 @@ from msgspec.structs import replace
 
 from agent.batch import Logs, Origin
 from agent.clock import SystemClock
-from agent.collect.journal import open_journal
-from agent.collect.journal_options import JournalOptions
+from agent.collect.journal.options import JournalOptions
+from agent.collect.journal.source import open_journal
 from tests.fakes import context
 
 QUIET_SECONDS = 1.0

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from agent.collect.host_options import HostOptions
+from agent.collect.host.options import HostOptions
 
 if TYPE_CHECKING:
     from agent.clock import Clock

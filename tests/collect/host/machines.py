@@ -8,7 +8,7 @@ from pathlib import Path
 from agent.batch import Family
 from agent.clock import Clock
 from agent.collect.host.machine import Machine
-from agent.collect.host_options import HostOptions
+from agent.collect.host.options import HostOptions
 from tests.fakes import FakeClock
 
 

@@ -16,8 +16,8 @@ import msgspec
 import pytest
 
 from agent.clock import SystemClock
-from agent.collect.host_options import HostOptions
-from agent.collect.host_source import open_host
+from agent.collect.host.options import HostOptions
+from agent.collect.host.source import open_host
 from agent.wire.exposition import text
 from tests.collect.host.node_exporter import Exposition, Key, exposition, installed, node_exporter
 from tests.fakes import context

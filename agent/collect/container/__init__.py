@@ -1,0 +1,1 @@
+"""This folder reads what containers write, from the files of Docker, Podman and CRI runtimes."""

@@ -1,0 +1,257 @@
+"""This file reads a compressed file as if it lay there unpacked: from its offset, in whole lines, once.
+
+Offsets count unpacked bytes. What lies before the offset is unpacked and let go, some megabytes a turn; around the
+offset a window of about a block is kept, so that neither a large file nor a small one that holds much takes memory.
+
+    packed:    [................................]
+    unpacked:  [.......let go.......|window|    not unpacked yet
+                                       ^ offset
+"""
+
+from __future__ import annotations
+
+import os
+
+from agent.collect.file.cursor import Cursor
+from agent.collect.file.identity import BEFORE_BYTES, PREFIX_BYTES, Fingerprint, Inode, key_of_open, open_regular
+from agent.collect.file.names import rotated_names
+from agent.collect.file.tail import SKIP_BYTES, Piece, Rewritten, Tail
+from agent.wire.encoding import Encoding
+from agent.wire.unpack import MAGIC_BYTES, Unpackable, Unpacking, holds_bytes, unpacking
+
+ARCHIVE = "archive:"
+"""What stands before the key of a compressed file, so that its position is not taken for one in its own bytes."""
+
+_PACKED_BYTES = 64 << 10
+_GIVEN_BYTES = 128 << 10
+_HOLE_BYTES = 256 << 10
+
+
+class Unfinished(Exception):
+    """The compressed file ends in the middle: somebody still writes it, or never finished."""
+
+
+class Archive(Tail):
+    """One compressed file. ``named`` says that a pattern names it; others hold the rest of a file that is gone.
+
+    ``made_of`` are files it may have been made of, None while nobody has looked; ``original`` is that file while it
+    can still be read itself. ``others`` are compressed files that may hold the rest if this one does not, None once it
+    is known to; ``missing_bytes`` of it are known to have been there. ``packed`` is its own size and time.
+    ``begun_anew``: it was not what it was said to be at the offset, and is read from its beginning.
+    """
+
+    __slots__ = (
+        "_at",
+        "_fault",
+        "_head",
+        "_packed_at",
+        "_unpacking",
+        "_window",
+        "begun_anew",
+        "ended",
+        "made_of",
+        "missing_bytes",
+        "named",
+        "original",
+        "others",
+        "packed",
+    )
+
+    _fault: Unfinished | Unpackable | None
+
+    def __init__(self, inode: Inode, key: str, path: str, where: str, *, named: bool) -> None:
+        super().__init__(inode, key, path, where)
+        self.named = named
+        self.made_of: list[tuple[Cursor, Tail | None]] | None = None
+        self.original: Tail | None = None
+        self.others: list[tuple[str, Inode]] | None = None
+        self.missing_bytes = 0
+        self.begun_anew = False
+        self.packed = 0, -1
+        self._begin_unpacking()
+
+    @classmethod
+    def at(cls, inode: Inode, key: str, where: str, cursor: Cursor, *, named: bool) -> Archive:
+        """The compressed file at ``where``, to be read from ``cursor`` on."""
+        archive = cls(inode, key, cursor.path, where, named=named)
+        archive.go_on_at(cursor)
+        archive.made_of = []
+        return archive
+
+    def go_on_at(self, cursor: Cursor) -> None:
+        """Where ``cursor`` is, whatever file it is of."""
+        self.offset, self.skipping = cursor.offset, cursor.skipping
+        self.prefix, self.before = cursor.prefix, cursor.before
+        self.scanned = 0
+
+    def fits(self, cursor: Cursor) -> bool:
+        """Whether it holds what was read up to ``cursor``; the offset was approached. Raises as ``approach`` does."""
+        back = cursor.before.length
+        return cursor.prefix.holds(self.head()) and cursor.before.holds(self.bytes_at(back, cursor.offset - back))
+
+    def open(self) -> None:
+        """Opens it unless it is open. Raises OSError; Replaced where another file lies there."""
+        if self.fd < 0:
+            self.fd = open_regular(self.where or self.path, self.inode)
+
+    def close(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+        self._begin_unpacking()
+
+    def is_another(self) -> bool:
+        """Whether the inode is another file's by now; it is open."""
+        return ARCHIVE + key_of_open(self.fd) != self.key
+
+    def look_packed(self, status: os.stat_result, now_seconds: float) -> None:
+        """Takes note of its own size and time, and goes on after what was in the way; anew where it was cut short."""
+        if status.st_size < self._packed_at:
+            self._begin_unpacking()
+        if self.packed != (status.st_size, status.st_mtime_ns):
+            self.still_since, self.begun_anew = now_seconds, False
+        self.packed = status.st_size, status.st_mtime_ns
+        self._fault = None
+
+    def cursor(self, gone: int = 0) -> Cursor:
+        size, mtime_ns = self.packed
+        where = self.offset, size, mtime_ns, self.prefix, self.before, self.skipping, gone
+        return Cursor(self.path, *where, done=self.ended and not self.behind)
+
+    def holds_no_more(self) -> bool:
+        """Whether its last bytes say that it holds as many as were read, and it is called what one rotated file is
+        called; it is open. Raises OSError."""
+        if not any(rotated_names([os.path.splitext(self.shown)[0]], {self.path})):
+            return False
+        size = os.fstat(self.fd).st_size
+        ends = holds_bytes(os.pread(self.fd, 4, 0), os.pread(self.fd, 4, max(0, size - 4)))
+        return ends is not None and ends == self.offset & 0xFFFFFFFF
+
+    def approach(self) -> bool:
+        """Unpacks towards the offset; False while it is not reached. Raises OSError, Unpackable, Unfinished."""
+        target = max(0, self.offset - BEFORE_BYTES)
+        reached = self._at + len(self._window)
+        self._unpack(min(target, reached + SKIP_BYTES), keep_from=target)
+        reached = self._at + len(self._window)
+        if self._fault is not None and reached < target:
+            raise self._fault
+        return reached >= target or self.ended
+
+    def next(self, block_bytes: int, max_line_bytes: int, max_record_bytes: int) -> Piece | None:
+        """The next lines; None where it was read to its end. Raises as ``approach`` does, and Rewritten."""
+        while True:
+            self._unpack(self.offset + block_bytes, keep_from=self.offset)
+            self._measure()
+            before = self.offset, self.scanned
+            piece = self.read(block_bytes, max_line_bytes)
+            self._measure()
+            if piece is not None:
+                return piece
+            if not self.behind and self.ended:
+                return self.finish(max(max_line_bytes, max_record_bytes))
+            if self._fault is not None:
+                raise self._fault
+            if before == (self.offset, self.scanned):
+                raise Unpackable("it cannot be read on")
+
+    def learn(self, encoding: Encoding) -> None:
+        """Raises Rewritten unless what it holds begins as was known; learns its encoding, and more of its beginning."""
+        head = self.head()
+        if not self.prefix.holds(head):
+            raise Rewritten
+        self.prefix, self.encoding = Fingerprint.of(head.rstrip(b"\0")), encoding.of(head)
+
+    def bytes_at(self, length: int, offset: int) -> bytes:
+        if offset < self._at:
+            return self._head[offset : offset + length]
+        self._unpack(offset + length, keep_from=offset if self.skipping else min(offset, self.offset))
+        self._measure()
+        start = offset - self._at
+        return bytes(self._window[start : start + length])
+
+    def past_hole(self, start: int) -> int:
+        data = self.bytes_at(_HOLE_BYTES, start)
+        return start + len(data) - len(data.lstrip(b"\0"))
+
+    def head(self) -> bytes:
+        """The first bytes of what it holds. Raises OSError, Unpackable, Unfinished."""
+        if len(self._head) < PREFIX_BYTES:
+            self._unpack(PREFIX_BYTES)
+        if self._fault is not None and len(self._head) < PREFIX_BYTES:
+            raise self._fault
+        return self._head
+
+    def restart(self) -> None:
+        super().restart()
+        self._begin_unpacking()
+
+    def _waits_in_hole(self) -> bool:
+        return False
+
+    def _measure(self) -> None:
+        """As much as is known to be in it; one more while there may be more."""
+        self.size = self._at + len(self._window) + (not self.ended and self._fault is None)
+
+    def _begin_unpacking(self) -> None:
+        self._unpacking: Unpacking | None = None
+        self._window = bytearray()
+        self._at = self._packed_at = 0
+        self._head = b""
+        self._fault = None
+        self.ended = False
+
+    def _unpack(self, end: int, keep_from: int = 0) -> None:
+        """Unpacks up to ``end``, and lets go of what lies well before ``keep_from``."""
+        while self._at + len(self._window) < end and not self.ended and self._fault is None:
+            try:
+                given = self._give()
+            except (Unfinished, Unpackable) as fault:  # raised when what could be unpacked was read
+                self._fault = fault
+                return
+            if len(self._head) < PREFIX_BYTES:
+                self._head += given[: PREFIX_BYTES - len(self._head)]
+            self._window += given
+            self._let_go(min(keep_from - BEFORE_BYTES, self._at + len(self._window)))
+
+    def _let_go(self, before: int) -> None:
+        if before - self._at > _GIVEN_BYTES:
+            del self._window[: before - self._at]
+            self._at = before
+
+    def _give(self) -> bytes:
+        """The next unpacked bytes; none where the end was reached."""
+        while True:
+            given = b"" if self._unpacking is None else self._unpacking.give(_GIVEN_BYTES)
+            if given:
+                return given
+            packed = os.pread(self.fd, _PACKED_BYTES, self._packed_at)
+            if not packed:
+                self._end()
+                return b""
+            if len(packed) < MAGIC_BYTES and not self._packed_at:
+                raise Unfinished
+            if self._unpacking is None:
+                self._unpacking = unpacking(packed)
+            self._unpacking.take(packed)
+            self._packed_at += len(packed)
+
+    def _end(self) -> None:
+        if self._unpacking is None or not self._unpacking.whole:
+            raise Unfinished
+        self.ended = True
+
+
+def unpacked_at(inode: Inode, path: str, start: int, end: int) -> tuple[bytes, bytes] | None:
+    """The first bytes of what the compressed file at ``path`` holds, and those at [start, end); None without them."""
+    archive = Archive(inode, ARCHIVE, path, path, named=False)
+    archive.offset = start
+    try:
+        archive.open()
+        while not archive.approach():
+            pass
+        data = archive.bytes_at(end - start, start)
+        return (archive.head(), data) if len(data) == end - start else None
+    except (OSError, Unpackable, Unfinished):
+        return None
+    finally:
+        archive.close()

@@ -1,0 +1,65 @@
+"""This file is what ``parse`` means for files: one stream each, which is made when the file is first read.
+
+Nothing of it is loaded where lines are records as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Protocol
+
+from msgspec.structs import replace
+
+from agent.collect.file.faults import printable
+
+if TYPE_CHECKING:
+    from agent.batch import Labels
+    from agent.collect.file.options import FileOptions
+    from agent.collect.file.tail import Tail
+    from agent.collect.parse import Parser, Stream
+    from agent.contract import Context
+
+MOST_SHOWN = 20
+_UNNAMED = ("undecided", "regex")
+"""What a stream says of itself that is no name of a format."""
+
+
+class Streams(Protocol):
+    """What makes the stream that one file is read through."""
+
+    def stream(self) -> Stream: ...
+
+
+class Reading(Streams, Protocol):
+    """How another source has its files read by this one: through streams of its own, under labels of its own."""
+
+    def again(self) -> Stream:
+        """For a part of the past that is read once more: nothing is counted, and nobody's next block is touched."""
+        ...
+
+    def labels(self, path: str) -> Labels:
+        """Asked before the file is first read, and for each block of it."""
+        ...
+
+
+def parser_of(options: FileOptions, context: Context) -> Parser | None:
+    """What makes the streams, or None where lines are records as they are."""
+    if options.parse == "none" and options.multiline is None:
+        return None
+    from agent.collect.parse import Parser
+
+    return Parser(options, context)
+
+
+def stream_again(options: FileOptions, context: Context, before: Stream | None) -> Stream | None:
+    """A stream that reads as ``before`` did, for a part of the past; its decision is not taken anew."""
+    if options.parse == "auto" and before is not None and before.decided not in _UNNAMED:
+        options = replace(options, parse=before.decided)
+    parser = parser_of(options, context)
+    return None if parser is None else parser.stream()
+
+
+def formats(tails: Iterable[Tail]) -> dict[str, str]:
+    """What the first files are read as, by name, for the status page; nothing where nobody asked for it."""
+    read = [tail for tail in tails if tail.stream is not None]
+    return {printable(tail.shown): tail.stream.decided for tail in read[:MOST_SHOWN] if tail.stream is not None}
