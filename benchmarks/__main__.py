@@ -13,6 +13,7 @@ import os
 import platform
 import sqlite3
 import sys
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
@@ -117,7 +118,13 @@ def measure(names: list[str], repeat: int) -> tuple[list[Figure], list[str]]:
             figures += list(ROWS[name](repeat))
         except NotMeasuredError as error:
             failures.append(f"{name} was not measured: {error}")
-    return figures, failures
+    return figures, failures + alike(figures)
+
+
+def alike(figures: list[Figure]) -> list[str]:
+    """A sentence for each name that two figures have: of these only the last would be kept."""
+    counts = Counter(figure.name for figure in figures)
+    return [f"{count} figures are called {name!r}" for name, count in counts.items() if count > 1]
 
 
 def main() -> int:

@@ -220,4 +220,4 @@ def shipping(repeat: int) -> Iterator[Figure]:
     yield Figure(f"{name}: CPU of the agent alone", alone_seconds, "s", printed, trip.json_gzip_seconds)
     yield Figure(f"{name}: CPU of journalctl", trip.journalctl_cpu_seconds, "s", printed, trip.json_gzip_seconds)
     messages = "gzip -1 of the messages alone"
-    yield Figure(f"{name}: CPU, journalctl included", trip.cpu_seconds, "s", messages, trip.messages_gzip_seconds)
+    yield Figure(f"{name}: CPU, beside the messages alone", trip.cpu_seconds, "s", messages, trip.messages_gzip_seconds)

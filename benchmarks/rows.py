@@ -228,7 +228,7 @@ def latency(_repeat: int) -> Iterator[Figure]:
 
 
 ROWS: dict[str, Callable[[int], Iterator[Figure]]] = {
-    "ship": shipping("136 MB of logs to Loki", "plain", 1.0, redact=False),
+    "ship": shipping("136 MB of logs to Loki", "plain", 0.9, redact=False),
     "redact": shipping("with redaction, no secret in it", "plain", 1.3, redact=True),
     "redact-hundredth": shipping("with redaction, a secret in every hundredth line", "hundredth", 1.5, redact=True),
     "redact-every": shipping("with redaction, a token= in every line", "token", 4.0, redact=True),

@@ -11,8 +11,8 @@ from pathlib import Path
 import cramjam
 import pytest
 
-from benchmarks import corpus
-from benchmarks.__main__ import COMMITTED, README, TABLE_BEGINS, TABLE_ENDS, in_readme, load, save, table, worse
+from benchmarks import corpus, journal
+from benchmarks.__main__ import COMMITTED, README, TABLE_BEGINS, TABLE_ENDS, alike, in_readme, load, save, table, worse
 from benchmarks.processes import gzip_cpu_seconds, sink
 from benchmarks.rows import Figure
 
@@ -99,6 +99,20 @@ def test_only_what_is_over_a_tenth_worse_is_told(committed: float, told: list[st
 
 def test_the_table_holds_ratio_and_target() -> None:
     assert " ".join(table([FIGURE]).splitlines()[1].split()) == "ship 1.200 s gzip -1 1.000 s 1.20 ≤ 1 MISSED"
+
+
+def test_two_figures_of_one_name_are_told() -> None:
+    assert alike([FIGURE, replace(FIGURE, name="other")]) == []
+    assert alike([FIGURE, FIGURE]) == ["2 figures are called 'ship'"]
+
+
+def test_the_rows_of_the_journal_are_all_kept_and_the_first_is_held_to_something(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(journal, "ship", lambda: journal.Shipped(4.0, 3.0, 2.0, 0.2, 1))
+    figures = list(journal.shipping(1))
+    assert alike(figures) == []
+    assert (figures[0].ratio, figures[0].target, figures[0].target_is) == (2.0, 4.0, "ratio")
 
 
 def test_what_was_saved_is_loaded_again(tmp_path: Path) -> None:
