@@ -7,8 +7,8 @@ Whatever arrives that is no HTTP is answered 400, counted, and reaches nothing.
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
+import socket
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -35,7 +35,6 @@ from agent.serve.routes import (
 )
 
 if TYPE_CHECKING:
-    import socket
     import ssl
     from collections.abc import AsyncIterator, Awaitable, Coroutine, Mapping, Sequence
 
@@ -99,18 +98,14 @@ async def open_endpoint(
         refusals.note("too_many_connections")
 
     door = Door(service, options.max_connections, turned_away)
-    servers = await _listen(options, door, context, sockets)
+    bound = tuple(sockets) or await _bound(options)
+    door.open(bound, context)
     counting = asyncio.ensure_future(refusals.turn())
     try:
-        bound = tuple(each for server in servers for each in server.sockets)
         names = (each.getsockname() for each in bound)
         yield Endpoint(tuple((name[0], name[1]) for name in names), "https" if context else "http", bound)
     finally:
-        for server in servers:
-            server.close()
         await door.close(SHUTDOWN_SECONDS)
-        for server in servers:
-            await server.wait_closed()
         counting.cancel()
         with suppress(asyncio.CancelledError):
             await counting
@@ -209,7 +204,7 @@ class _Service:
 def _encoded(request: Request, response: Response, headers: dict[str, str]) -> tuple[bytes, dict[str, str]]:
     if len(response.body) < LEAST_GZIP_BYTES or "Content-Encoding" in headers:
         return response.body, headers
-    headers["Vary"] = "Accept-Encoding"
+    headers.setdefault("Vary", "Accept-Encoding")
     if not accepts_gzip(request.headers.get("accept-encoding", "")):
         return response.body, headers
     headers["Content-Encoding"] = "gzip"
@@ -235,24 +230,19 @@ def _tls(options: ServeOptions, environ: Mapping[str, str]) -> ssl.SSLContext | 
     return context
 
 
-async def _listen(
-    options: ServeOptions, connection: Any, context: ssl.SSLContext | None, sockets: Sequence[socket.socket]
-) -> list[asyncio.Server]:
+async def _bound(options: ServeOptions) -> tuple[socket.socket, ...]:
+    """Sockets that listen at every address that ``options.listen`` stands for."""
     host, port = split_listen(options.listen)
-    create = functools.partial(
-        asyncio.get_running_loop().create_server,
-        connection,
-        ssl=context,
-        backlog=BACKLOG,
-        ssl_handshake_timeout=options.idle_seconds if context else None,
-        ssl_shutdown_timeout=SHUTDOWN_SECONDS if context else None,
-    )
-    if sockets:
-        return [await create(sock=each) for each in sockets]
+    create = asyncio.get_running_loop().create_server
     try:
-        return [await create(host=host, port=port)]
+        server = await create(asyncio.Protocol, host=host, port=port, start_serving=False)
     except OSError as error:
         raise EndpointError(f'[serve] listen = "{options.listen}": {_next_step(error, port)}') from error
+    bound = tuple(socket.socket(fileno=each.dup().detach()) for each in server.sockets)
+    server.close()  # asyncio resolves and binds; who is accepted, and until when, is the door's
+    for each in bound:
+        each.listen(BACKLOG)
+    return bound
 
 
 def _next_step(error: OSError, port: int) -> str:

@@ -38,6 +38,7 @@ def echo(request: Request) -> Response:
 
 ROUTES = {
     "/metrics": lambda _: Response(200, BIG, "text/plain; version=0.0.4"),
+    "/metrics.json": lambda _: Response(200, BIG, headers={"Vary": "Accept, Accept-Encoding"}),
     "/status": slow,
     "/broken": broken,
     "/health/live": echo,
@@ -189,6 +190,7 @@ async def test_a_large_answer_is_packed_for_those_who_take_it() -> None:
             packed = await response.read()
             assert response.headers["Content-Encoding"] == "gzip"
             assert response.headers["Vary"] == "Accept-Encoding"
+        assert (await here.get("/metrics.json"))[2]["Vary"] == "Accept, Accept-Encoding"
         assert gzip.decompress(packed) == BIG
         assert len(packed) < len(BIG) / 10
         async with here.session.get(url, headers={"Accept-Encoding": "gzip;q=0"}) as response:
