@@ -5,8 +5,9 @@ Nothing of it is loaded where lines are records as they are.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec.structs import replace
 
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from agent.collect.parse import Parser, Stream
     from agent.contract import Context
 
-MOST_SHOWN = 20
+MOST_SHOWN = 1000
+"""Files that the status page names; all are counted beside them."""
 _UNNAMED = ("undecided", "regex")
 """What a stream says of itself that is no name of a format."""
 
@@ -59,7 +61,8 @@ def stream_again(options: FileOptions, context: Context, before: Stream | None) 
     return None if parser is None else parser.stream()
 
 
-def formats(tails: Iterable[Tail]) -> dict[str, str]:
-    """What the first files are read as, by name, for the status page; nothing where nobody asked for it."""
-    read = [tail for tail in tails if tail.stream is not None]
-    return {printable(tail.shown): tail.stream.decided for tail in read[:MOST_SHOWN] if tail.stream is not None}
+def formats(tails: Iterable[Tail]) -> dict[str, dict[str, Any]]:
+    """For the status page what each of the first files is read as, and how many of all are read as what."""
+    read = [(tail, tail.stream.decided) for tail in tails if tail.stream is not None]
+    named = {printable(tail.shown): decided for tail, decided in read[:MOST_SHOWN]}
+    return {"formats": named, "formats_files": dict(Counter(decided for _, decided in read))}

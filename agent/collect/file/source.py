@@ -114,7 +114,7 @@ class FileSource:
             "files_unreadable": self._faults.shown(),
             "behind_bytes": sum(tail.unread_bytes for tail in tails),
             "directories": len(self._followed.directories),
-            "formats": formats(tails),
+            **formats(tails),
             "watching": "inotify" if self._watched else "polling",
         }
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from agent.batch import Logs
+from agent.collect.file import parse
 from agent.collect.file.options import FileOptions
 from tests.collect.conftest import Reader
 
@@ -132,6 +133,21 @@ def test_auto_says_what_it_decided_for_each_file(reader: Reader) -> None:
     (batch,) = [batch for batch in reader.batches if batch.count and batch.format == "cri"]
     assert batch.times_ns is not None
     assert batch.times_ns[0] // 10**9 == 1_700_000_000
+
+
+def test_status_names_more_files_than_fit_a_screen_and_counts_them_all(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parse, "MOST_SHOWN", 30)
+    line = b"2023-11-14T22:13:20.5Z stdout F a line\n"
+    for number in range(40):
+        reader.write(f"{number:02}.log", line * 100)
+    started(reader, parse="auto", multiline=None)
+    reader.read(50)
+    assert reader.source is not None
+    status = reader.source.status()
+    assert len(status["formats"]) == 30
+    assert status["formats_files"] == {"cri": 40}
 
 
 def test_plain_lines_load_nothing_of_the_formats(reader: Reader) -> None:

@@ -147,6 +147,7 @@ def test_status_says_how_far_behind_it_is(reader: Reader) -> None:
         "behind_bytes": 4,
         "directories": 1,
         "formats": {},
+        "formats_files": {},
         "watching": "inotify",
     }
     assert reader.meter.value("telemetry_agent_files_open", ("file",)) == 1
