@@ -33,6 +33,10 @@ class LabelSets(Generic[Known]):
     def __len__(self) -> int:
         return len(self._known)
 
+    def known(self) -> list[Known]:
+        """The label sets there are, those first that have been known the longest."""
+        return list(self._known.values())
+
     def of(self, key: Key, now_seconds: float) -> Known | None:
         """The label set of a key, or None where there is no room for one more."""
         known = self._known.get(key)

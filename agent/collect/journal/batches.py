@@ -135,6 +135,12 @@ class Batches:
         return metadata
 
 
+def formats(streams: LabelSets[Stream]) -> dict[str, str]:
+    """For the status page what the messages of each label set are taken for, by the values of its fields."""
+    decided = [(stream, stream.decision) for stream in streams.known() if stream.decision is not None]
+    return {"/".join(map(str, stream.key)): decision.shown for stream, decision in decided}
+
+
 def parser_of(options: JournalOptions, context: Context) -> MessageParser | None:
     """What reads messages, where somebody asked for that; nothing of it is loaded otherwise."""
     if options.parse == "none":

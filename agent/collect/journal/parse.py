@@ -40,6 +40,13 @@ class Decision(Struct):
     votes: Votes | None = None
     unlike: int = 0
 
+    @property
+    def shown(self) -> str:
+        """What /status says of it."""
+        if self.name == NONE and self.votes is not None:
+            return "undecided"
+        return "regex" if self.name.startswith(PATTERN) else self.name
+
 
 class MessageParser:
     """Reads the messages of one journal; ``decision`` makes what it keeps of each label set."""
@@ -66,8 +73,7 @@ class MessageParser:
             return replace(batch, format=decision.name)
         columns = self._columns(format_of(decision.name), batch)
         if columns.unparsed:
-            shown = "regex" if decision.name.startswith(PATTERN) else decision.name
-            self._context.meter.add(UNPARSED, columns.unparsed, (self._context.name, shown))
+            self._context.meter.add(UNPARSED, columns.unparsed, (self._context.name, decision.shown))
         severities = _first_known(columns.severities, batch.severities)
         return replace(batch, format=decision.name, severities=severities)
 

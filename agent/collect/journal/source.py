@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from agent.batch import Batch, Logs, Origin
-from agent.collect.journal.batches import Batches
+from agent.collect.journal.batches import Batches, formats
 from agent.collect.journal.following import Following
 from agent.collect.journal.own import own_records
 from agent.collect.journal.place import KEY, Replaced, position
@@ -81,6 +81,7 @@ class JournalSource:
             "own_records": self._own.shown,
             "own_records_left_out": self._own_left_out,
             "label_sets": len(self._batches.streams),
+            "formats": formats(self._batches.streams),
         }
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from agent.batch import Logs
-from agent.collect.journal.batches import Batches
+from agent.collect.journal.batches import Batches, formats
 from agent.collect.journal.options import JournalOptions
 from agent.collect.journal.parse import LOOKED_AT_AGAIN_AFTER, UNPARSED
 from agent.collect.parse_options import Regex
@@ -51,6 +51,10 @@ class Reading:
             assert len(batch.severities) == batch.count
         return made
 
+    def formats(self) -> dict[str, str]:
+        """What /status says."""
+        return formats(self._batches.streams)
+
 
 def test_messages_are_left_alone_where_nobody_asks(tmp_path: Path) -> None:
     batch = Reading(tmp_path).of(("app", ERROR))["app"]
@@ -65,6 +69,16 @@ def test_each_unit_is_of_the_format_that_its_own_messages_are_of(tmp_path: Path)
     fields = format_of(made["json"].format).fields(made["json"].records()[0])
     assert fields is not None
     assert fields["level"] == "error"
+
+
+def test_status_says_what_was_decided_for_each_unit(tmp_path: Path) -> None:
+    assert Reading(tmp_path).formats() == {}
+    auto = Reading(tmp_path, parse="auto")
+    auto.of(*[("json", ERROR), ("plain", "Started the thing.")] * 100, ("young", "Started."))
+    assert auto.formats() == {"json/stdout": "json", "plain/stdout": "none", "young/stdout": "undecided"}
+    told = Reading(tmp_path, parse=Regex(regex="(?P<message>.*)"))
+    told.of(("app", INFO))
+    assert told.formats() == {"app/stdout": "regex"}
 
 
 def test_time_and_level_stay_the_journals_unless_the_messages_level_is_wanted(tmp_path: Path) -> None:
