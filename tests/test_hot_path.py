@@ -23,11 +23,11 @@ from agent.batch import Logs
 from agent.clock import SystemClock
 from agent.collect.file.options import FileOptions
 from agent.collect.file.source import FileSource
-from agent.export.loki import open_loki
-from agent.export.loki_options import LokiOptions
+from agent.export.loki.destination import open_loki
+from agent.export.loki.options import LokiOptions
 from agent.process.chain import Chain, Link
-from agent.process.redact import open_redactor
-from agent.process.redact_options import RedactOptions
+from agent.process.redact.options import RedactOptions
+from agent.process.redact.processor import open_redactor
 from agent.spool import fetch
 from agent.spool.records import Group, Taken
 from agent.wire.records import PIECE_RECORDS

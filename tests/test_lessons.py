@@ -25,8 +25,8 @@ from agent.contract import Context, Receipt, Rejection
 from agent.errors import Hold, Retry, SpoolFull
 from agent.export.delivery import Delivery
 from agent.export.drain import Parcel
-from agent.export.loki import open_loki
-from agent.export.loki_options import LokiOptions
+from agent.export.loki.destination import open_loki
+from agent.export.loki.options import LokiOptions
 from agent.host import Host
 from agent.ownmetrics import Meter
 from agent.spool import fetch, keeping

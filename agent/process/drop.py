@@ -10,7 +10,7 @@ import re
 from array import array
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from itertools import accumulate, compress, repeat
+from itertools import compress, repeat
 from operator import contains, is_not, itemgetter, methodcaller, not_
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from agent.batch import Batch, Labels, Logs, Metrics
 from agent.process.anchors import Anchors, literal
+from agent.process.selection import select
 
 if TYPE_CHECKING:
     from agent.clock import Time
@@ -98,22 +99,6 @@ def kept(records: Sequence[bytes], tests: Sequence[Test]) -> bytes:
         some = records[start : start + AT_ONCE]
         keep += bytes(map(not_, map(any, zip(*(test(some) for test in tests), strict=True))))
     return bytes(keep)
-
-
-def select(batch: Logs, records: Sequence[bytes], keep: bytes) -> Logs:
-    """The batch with only the ``records`` for which ``keep`` is 1, as Logs.select but in C; times stay with them."""
-    times = batch.times_ns
-    if times is None and batch.first_time_ns:
-        times = array("q", range(batch.first_time_ns, batch.first_time_ns + batch.count))
-    places = list(accumulate(keep)) if batch.metadata else []
-    return replace(
-        batch,
-        block=batch.separator.join([*compress(records, keep), b""]),
-        count=sum(keep),
-        times_ns=None if times is None else array("q", compress(times, keep)),
-        severities=None if batch.severities is None else bytes(compress(batch.severities, keep)),
-        metadata={places[index] - 1: pairs for index, pairs in batch.metadata.items() if keep[index]},
-    )
 
 
 def _holds(text: bytes) -> Test:

@@ -20,14 +20,15 @@ from msgspec.structs import replace
 
 from agent.batch import Batch, Labels, labels_of
 from agent.contract import Held
-from agent.process.fields import Reader, text_of
+from agent.process.fields.reader import Reader
+from agent.process.fields.values import text_of
 
 if TYPE_CHECKING:
     from agent.batch import Logs
     from agent.clock import Time
     from agent.contract import Context
     from agent.process.extract_options import ExtractOptions
-    from agent.process.fields import Table
+    from agent.process.fields.reader import Table
 
 log = logging.getLogger("telemetry_agent.extract")
 

@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from agent.batch import Batch
-from agent.process.fields import Reader
-from agent.process.filter_conditions import Conditions
+from agent.process.conditions.masks import Conditions
+from agent.process.fields.reader import Reader
 from agent.process.selection import INVERTED, left
 
 if TYPE_CHECKING:

@@ -24,16 +24,17 @@ from msgspec.structs import replace
 from agent.batch import Batch, Labels
 from agent.contract import Held
 from agent.ownlogs import Repeating
-from agent.process.fields import Reader, text_of
+from agent.process.buckets import NANOSECONDS, OTHER, Bucket, Buckets
+from agent.process.fields.reader import Reader
+from agent.process.fields.values import text_of
 from agent.process.own_records import OwnRecord, common, own_batches, seconds
-from agent.process.rate_limit_buckets import NANOSECONDS, OTHER, Bucket, Buckets
 from agent.process.selection import counted, left, mapped
 from agent.wire.severity import LEVELS
 
 if TYPE_CHECKING:
     from agent.clock import Time
     from agent.contract import Context
-    from agent.process.fields import Table
+    from agent.process.fields.reader import Table
     from agent.process.rate_limit_options import RateLimitOptions
 
 log = logging.getLogger("telemetry_agent.rate_limit")

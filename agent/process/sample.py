@@ -18,15 +18,16 @@ from zlib import crc32
 from msgspec.structs import replace
 
 from agent.batch import Batch
-from agent.process.fields import Reader, at_least, text_of
-from agent.process.rate_limit_buckets import OTHER, Bucket, Buckets
+from agent.process.buckets import OTHER, Bucket, Buckets
+from agent.process.fields.reader import Reader, at_least
+from agent.process.fields.values import text_of
 from agent.process.selection import ALL, AT_ONCE, INVERTED, both, counted, either, in_parts, left
 
 if TYPE_CHECKING:
     from agent.batch import Logs
     from agent.clock import Time
     from agent.contract import Context, Held
-    from agent.process.fields import Table
+    from agent.process.fields.reader import Table
     from agent.process.sample_options import SampleOptions
 
 WHOLE: Final = 1 << 32

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import accumulate, compress, islice
 from typing import TypeVar
 
+from msgspec.structs import replace
+
 from agent.batch import Batch, Logs
-from agent.process.drop import select
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -56,6 +58,22 @@ def mapped(function: Callable[[T], R], values: Sequence[T]) -> list[R]:
     for part in in_parts(values):
         made += map(function, part)
     return made
+
+
+def select(batch: Logs, records: Sequence[bytes], keep: bytes) -> Logs:
+    """The batch with only the ``records`` for which ``keep`` is 1, as Logs.select but in C; times stay with them."""
+    times = batch.times_ns
+    if times is None and batch.first_time_ns:
+        times = array("q", range(batch.first_time_ns, batch.first_time_ns + batch.count))
+    places = list(accumulate(keep)) if batch.metadata else []
+    return replace(
+        batch,
+        block=batch.separator.join([*compress(records, keep), b""]),
+        count=sum(keep),
+        times_ns=None if times is None else array("q", compress(times, keep)),
+        severities=None if batch.severities is None else bytes(compress(batch.severities, keep)),
+        metadata={places[index] - 1: pairs for index, pairs in batch.metadata.items() if keep[index]},
+    )
 
 
 def left(batch: Logs, keep: bytes, records: Sequence[bytes] | None = None) -> Iterable[Batch]:

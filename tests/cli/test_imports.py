@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,8 @@ from tests.spool_contents import logs, numbered, spool, take
 
 HEAVY = frozenset({"asyncio", "concurrent", "cramjam", "h11", "hyperscan", "orjson", "prometheus_client"})
 """What only a running agent needs."""
+WORKS = {"collect": "source", "process": "processor", "export": "destination"}
+"""What the file is called that works, in the folder of a component of a stage."""
 NETWORK = frozenset({"ssl", "http", "email", "socket", "selectors", "urllib.request"})
 SPARE = frozenset({"bz2", "lzma", "shutil", "tempfile", "random", "logging", "subprocess"})
 """Standard library that is dear to import and comes in by accident."""
@@ -103,6 +106,8 @@ def test_commands_that_read_the_configuration_load_what_declares_and_nothing_tha
     assert {m for m in modules if m.startswith(stages)} - declared - folders == {
         "agent.export.httpoptions",
         "agent.collect.parse_options",
+        "agent.process.conditions",
+        "agent.process.conditions.options",
     }
 
 
@@ -170,5 +175,7 @@ def test_a_component_declares_itself_without_what_it_works_with(module: str) -> 
     )
     modules = frozenset(ran.stdout.split())
     assert strangers(modules, HEAVY | NETWORK | SPARE | {"sqlite3"}) == []
-    works = module.replace(".options", ".source").removesuffix("_options")
+    stage, folder = module.split(".")[1], module.removesuffix(".options")
+    works = f"{folder}.{WORKS[stage]}" if folder != module else module.removesuffix("_options")
+    assert find_spec(works) is not None
     assert works not in modules

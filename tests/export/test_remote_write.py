@@ -17,7 +17,7 @@ from agent.errors import Hold, Refusal, Reject, Retry, TooLarge
 from agent.export import drain
 from agent.export.delivery import Delivery
 from agent.export.drain import PROBE_SECONDS
-from agent.export.remote_write_options import COMPONENT, RemoteWriteOptions
+from agent.export.remote_write.options import COMPONENT, RemoteWriteOptions
 from tests.export.lane_fakes import Shelf, lane
 from tests.fakes import FakeClock, context
 from tests.peers.loki import Receiver, Scripted, answers, html, open_receiver, redirect, reset

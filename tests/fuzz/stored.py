@@ -15,7 +15,7 @@ import tomli
 from agent.batch import Family, Logs, Metrics
 from agent.cli.logs_reading import Reader, in_order
 from agent.config.locate import Node, locate
-from agent.export.loki_faults import blamed
+from agent.export.loki.faults import blamed
 from agent.wire.entries import Entries, opened
 from agent.wire.exported import ExportedError, decode
 from agent.wire.exposition import document, openmetrics, text

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.batch import Metrics
-from agent.process.fields import Reader
-from agent.process.filter_options import ConditionOptions, FilterOptions
-from agent.process.filter_pattern import Pattern, needed
+from agent.process.conditions.options import ConditionOptions
+from agent.process.conditions.pattern import Pattern, needed
+from agent.process.fields.reader import Reader
+from agent.process.filter_options import FilterOptions
 from tests.process.making import ERROR, INFO, WARN, Chained, lines, logs, pairs
 
 

@@ -19,8 +19,8 @@ from agent.collect.journal.options import JournalOptions
 from agent.collect.journal.origin import part_of
 from agent.collect.journal.streams import MOST_BACK_NS
 from agent.ownmetrics import Meter
-from agent.process.redact import Redactor
-from agent.process.redact_options import RedactOptions
+from agent.process.redact.options import RedactOptions
+from agent.process.redact.processor import Redactor
 from agent.wire import jsonlines, loki
 from agent.wire.spooled import decode, encode
 from tests.fakes import FakeClock, context

@@ -1,0 +1,1 @@
+"""This folder writes what it is given to a file of one JSON object a line, and rotates it."""

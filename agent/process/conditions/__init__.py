@@ -1,0 +1,1 @@
+"""This folder tells of which records conditions and expressions hold, for every processor that asks."""

@@ -1,0 +1,122 @@
+"""This file makes counters, gauges and histograms of what log records say. The records pass as they came.
+
+The numbers are written to the spool in the commit that takes the records in: after a kill each record has been counted
+once, and counters go on where they were. They are sent every interval, and are on /metrics at any moment. Numbers of a
+metric that is declared otherwise at the next start begin anew.
+
+    held = MessagePack [when they were last sent, {identity: [[label values, numbers], …]}]
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from agent.batch import Batch, Family, Metrics, cycle_of, labels_of
+from agent.contract import Held
+from agent.process.fields.reader import Reader
+from agent.process.metrics.series import Definition, Key, Metric, Numbers
+
+if TYPE_CHECKING:
+    from agent.clock import Time
+    from agent.contract import Context
+    from agent.process.metrics.options import MetricsOptions
+
+log = logging.getLogger("telemetry_agent.metrics")
+
+JOB: Final = "logs"
+NANOSECONDS: Final = 1_000_000_000
+_STATE: Final = tuple[int, dict[str, list[tuple[Key, Numbers]]]]
+
+
+class LogMetrics:
+    """The processor; see agent.contract.Processor and Viewable."""
+
+    def __init__(self, options: MetricsOptions, context: Context) -> None:
+        self._options = options
+        self._name = context.name
+        self._meter = context.meter
+        self._labels = labels_of({"job": JOB, "instance": context.host.hostname}, context.labels)
+        self._metrics = list(_metrics(options))
+        self._reader = Reader(name for metric in self._metrics for name in metric.fields)
+        self._told_ns = 0
+        self._restore(context.state)
+        self._last: Metrics | None = None
+        self._held: Held | None = None
+        self._changed = True
+        self.due_seconds = max(1.0, options.interval_seconds / 15)
+
+    def process(self, batch: Batch, now: Time) -> Iterable[Batch]:
+        if batch.signal != "logs" or not batch.count:
+            return (batch,)
+        table = self._reader.table(batch)
+        changes = [metric.change(table) for metric in self._metrics]
+        for metric, change in zip(self._metrics, changes, strict=True):
+            if change.numbers:
+                metric.series = metric.series | change.numbers
+                self._changed = True
+        overflow, unread = sum(each.overflow for each in changes), sum(each.unread for each in changes)
+        if overflow:
+            self._meter.add("telemetry_agent_process_overflow_total", overflow, (self._name,))
+        if unread:
+            self._meter.add("telemetry_agent_process_unread_values_total", unread, (self._name,))
+        return (batch,)
+
+    def due(self, now: Time) -> Iterable[Batch]:
+        if 0 <= now.wall_ns - self._told_ns < self._options.interval_seconds * NANOSECONDS:
+            return ()
+        if not any(metric.series for metric in self._metrics):
+            return ()
+        cycle = cycle_of(f"process.{self._name}", self._labels, self._families(), self._last)
+        for metric in self._metrics:
+            if not metric.lasts:
+                metric.series = {}
+        self._told_ns, self._last, self._changed = now.wall_ns, cycle, True
+        return (cycle,)
+
+    def held(self) -> Held | None:
+        if self._changed:
+            self._changed = False
+            numbers = {each.definition.identity: list(each.series.items()) for each in self._metrics if each.series}
+            self._held = Held(msgspec.msgpack.encode((self._told_ns, numbers))) if numbers else None
+        return self._held
+
+    async def view(self) -> Sequence[Family]:
+        """The metrics as they are now."""
+        return self._families()
+
+    def _families(self) -> list[Family]:
+        return [metric.families() for metric in self._metrics]
+
+    def _restore(self, state: bytes | None) -> None:
+        if state is None:
+            return
+        try:
+            self._told_ns, found = msgspec.msgpack.decode(state, type=_STATE)
+        except (msgspec.MsgspecError, ValueError) as error:
+            log.warning("%s: what was counted before cannot be read, and begins anew: %s", self._name, error)
+            return
+        for metric in self._metrics:
+            metric.series = dict(found.get(metric.definition.identity, ()))
+
+
+def _metrics(options: MetricsOptions) -> Iterator[Metric]:
+    for counter in options.counter:
+        defined = Definition("counter", counter.name, counter.help, counter.labels, counter.value)
+        yield Metric(defined, counter.when, counter.match, options.max_series)
+    for gauge in options.gauge:
+        defined = Definition("gauge", gauge.name, gauge.help, gauge.labels, gauge.value, gauge.keep)
+        yield Metric(defined, gauge.when, gauge.match, options.max_series)
+    for each in options.histogram:
+        defined = Definition("histogram", each.name, each.help, each.labels, each.value, buckets=each.buckets)
+        yield Metric(defined, each.when, each.match, options.max_series)
+
+
+@asynccontextmanager
+async def open_log_metrics(options: MetricsOptions, context: Context) -> AsyncIterator[LogMetrics]:
+    """What was counted up to the last commit is taken up again."""
+    yield LogMetrics(options, context)
