@@ -21,9 +21,10 @@ NAMES: Final[Mapping[str, int]] = {
     **dict.fromkeys(("notice", "note", "n", "success"), 10),
     **dict.fromkeys(("warn", "warning", "wrn", "w"), 13),
     **dict.fromkeys(("error", "err", "e", "eror", "severe", "failure"), 17),
-    **dict.fromkeys(("critical", "crit", "c", "crt"), 18),
+    **dict.fromkeys(("crit", "c", "crt"), 18),  # syslog's keyword, which has two above it
     **dict.fromkeys(("alert", "dpanic"), 19),
     **dict.fromkeys(("fatal", "ftl", "f", "panic", "emerg", "emergency", "p", "fata"), 21),
+    "critical": 21,  # the highest of Python, .NET and Google Cloud; PSR-3, which writes it too, has two above it
 }
 """Names that programs give their levels, in lower case."""
 

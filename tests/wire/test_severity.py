@@ -16,8 +16,8 @@ from agent.wire.severity import ANY, LEVELS, OTLP, PYTHON, SYSLOG, level_of, sev
         ("debug DEBUG Dbg fine D debug3", "debug"),
         ("info INFO Information notice NOTICE I LOG", "info"),
         ("warn WARNING Wrn W", "warn"),
-        ("error ERROR err SEVERE E critical CRIT alert", "error"),
-        ("fatal FATAL panic emerg EMERGENCY F ftl", "fatal"),
+        ("error ERROR err SEVERE E CRIT alert", "error"),
+        ("fatal FATAL critical CRITICAL panic emerg EMERGENCY F ftl", "fatal"),
     ],
 )
 def test_a_name_in_any_case_has_its_level(names: str, level: str) -> None:
