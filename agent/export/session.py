@@ -99,10 +99,8 @@ class Session:
         proxy = proxy_of(url, self._ctx.host.environ)
         try:
             answer = await self._exchange(client, url, pieces, headers, proxy)
-        except Exception as error:
+        except (NotConnectedError, ProxyRefusedError, OSError) as error:
             refusal = _refusal_of(error, url, self._options.timeout_seconds)
-            if refusal is None:
-                raise
             refusal.detail = self.mask(refusal.detail)
             refusal.args = (f"{refusal.reason}: {refusal.detail}",)
             if isinstance(refusal, Hold):
@@ -187,9 +185,9 @@ class Session:
 
 
 def _refusal_of(  # noqa: PLR0911 - one case a line: a table
-    error: Exception, url: str, timeout_seconds: float
-) -> Retry | Hold | None:
-    """What an exchange without an answer means; None for an error of ours."""
+    error: NotConnectedError | ProxyRefusedError | OSError, url: str, timeout_seconds: float
+) -> Retry | Hold:
+    """What an exchange without an answer means."""
     parts = urlsplit(url)
     where = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
     match error:
@@ -208,7 +206,6 @@ def _refusal_of(  # noqa: PLR0911 - one case a line: a table
             return Retry("timeout", f"{where}: no answer within {timeout_seconds:g} s", answered=False)
         case OSError():
             return Retry("connection_lost", f"{where}: {_why(error)}", answered=False)
-    return None
 
 
 def _said(error: ssl.SSLCertVerificationError) -> str:

@@ -123,7 +123,7 @@ async def _seen(view: View, clock: Clock) -> Sequence[Family]:
     try:
         await asyncio.wait((seeing, late), return_when=asyncio.FIRST_COMPLETED)
         return seeing.result() if seeing.done() else ()
-    except Exception as error:
+    except Exception as error:  # a source may fail in any way; the others are shown all the same
         log.debug("a source could not say what it reads now", exc_info=error)
         return ()
     finally:

@@ -39,7 +39,7 @@ def audited(agent: Agent) -> Iterator[None]:
     _loaded(agent)
     try:
         yield
-    except BaseException as error:
+    except BaseException as error:  # the end is written whatever it was, KeyboardInterrupt and SystemExit among it
         audit.record("stop", f"stopped by {type(error).__name__}: {error}", failed=True)
         raise
     else:

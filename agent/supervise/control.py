@@ -146,7 +146,7 @@ class _Clients:
             return _no(str(error)) | {"faults": [str(fault) for fault in error.faults]}
         except AgentError as error:
             return _no(str(error))
-        except Exception as error:
+        except Exception as error:  # any fault of a command; the socket goes on answering others
             log.exception("the command %s failed", name)
             return _no(f"{type(error).__name__}: {error}; the agent's own log says more")
 

@@ -96,7 +96,7 @@ class ServedEndpoint:
                     sockets=sockets,
                 )
             )
-        except BaseException:
+        except BaseException:  # cancelled as well: they are nobody's yet
             for each in sockets:
                 each.close()
             raise

@@ -102,7 +102,7 @@ class Reloading:
             log.error(text, error)
             self._agent.load_fault = audited.refused(self._agent, error)
             raise
-        except Exception as error:
+        except Exception as error:  # a fault of the agent's own is told like a refusal, and ends nothing
             log.exception(REFUSED)
             refusal = AgentError(f"{type(error).__name__}: {error}; the agent's own log says more")
             self._agent.load_fault = audited.refused(self._agent, refusal)
@@ -156,7 +156,7 @@ class Reloading:
         self._at("changing the components")
         try:
             plan = (await swap(self._pipeline, config)).sentence()
-        except Exception:
+        except Exception:  # whatever it was, the endpoint goes back with the rest
             await self._outside_again(before)
             raise
         read_again = ["[serve] secrets read again"] if changed and before.serve == config.serve else []

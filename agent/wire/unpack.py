@@ -8,6 +8,7 @@ Nothing is unpacked before it is asked for, so that a small file that holds giga
 from __future__ import annotations
 
 import ctypes
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -60,7 +61,7 @@ class _Members(ABC):
                 self._member, self.whole = self._begin(), False
             try:
                 given = self._step(most_bytes)
-            except Exception as error:  # zlib.error, OSError, EOFError, by library
+            except (zlib.error, OSError, EOFError) as error:
                 raise Unpackable(str(error)) from error
             if self._member.eof:
                 self._packed, self._member, self.whole = self._member.unused_data, None, True
@@ -76,8 +77,6 @@ class _Members(ABC):
 
 class _Gzip(_Members):
     def _begin(self) -> Any:
-        import zlib
-
         return zlib.decompressobj(31)  # gzip alone: RFC 1952
 
     def _step(self, most_bytes: int) -> bytes:

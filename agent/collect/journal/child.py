@@ -64,7 +64,7 @@ class Child:
                 cwd="/",
                 process_group=0,  # a Ctrl-C on the terminal is the agent's to answer
             )
-        except BaseException:
+        except BaseException:  # cancelled or interrupted as well: the pipes have no other owner
             self._close()
             raise
         finally:

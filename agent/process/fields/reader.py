@@ -160,7 +160,7 @@ def rows_of(fields: Callable[[bytes], Mapping[str, Any] | None], records: Sequen
     """What each record holds. A record on which its format fails is as one that is not of it."""
     try:
         return list(map(fields, records))
-    except Exception:
+    except Exception:  # a format reads what anybody wrote; the record it fails on is found below
         log.debug("a format failed on a record", exc_info=True)
     rows: list[Any] = []
     for record in records:
