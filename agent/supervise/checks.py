@@ -9,6 +9,7 @@ startup   pipeline · destinations_opened · signals_and_notify · spool_opened 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from agent.serve.checks import machine_checks
@@ -40,15 +41,7 @@ def checks(
     agent: Agent, pipeline: Pipeline, progress: Progress, worker: Worker, endpoint_bound: Sequence[str]
 ) -> tuple[Check, ...]:
     """Every check of this agent."""
-    cycle = HostCycle(pipeline, agent.clock)
-
-    def asked(ask: Callable[[], Finding]) -> Callable[[], Finding]:
-        def run() -> Finding:
-            found = ask()
-            return Finding(found.status, agent.config.secrets.mask(found.message))
-
-        return run
-
+    cycle, asked = HostCycle(pipeline, agent.clock), partial(_masked, agent)
     return (
         *machine_checks(agent.host, worker, agent.clock),
         Check("progress", ("live",), asked(lambda: progress_finding(progress))),
@@ -70,6 +63,16 @@ def checks(
         Check("spool_opened", ("startup",), asked(lambda: spool_opened_finding(pipeline)), beside=worker),
         Check("endpoint", ("startup",), asked(lambda: endpoint_finding(agent.config, endpoint_bound))),
     )
+
+
+def _masked(agent: Agent, ask: Callable[[], Finding]) -> Callable[[], Finding]:
+    """A question whose answer quotes no secret."""
+
+    def asked() -> Finding:
+        found = ask()
+        return Finding(found.status, agent.config.secrets.mask(found.message))
+
+    return asked
 
 
 # live

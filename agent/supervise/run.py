@@ -10,7 +10,7 @@ import asyncio
 import logging
 import resource
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -135,51 +135,89 @@ def _load(path: Path, environ: dict[str, str], secrets: Secrets) -> Config:
     return load(path, environ, secrets)
 
 
+class _Opened(Struct, frozen=True):
+    """What one run has open; the stack it was opened on closes it."""
+
+    pipeline: Pipeline
+    progress: Progress
+    status: Status
+    reloading: Reloading
+    worker: Worker
+    """Reads what is slow for those who ask; ``reader`` reads files of the configuration, which may lie on a mount that
+    hangs."""
+    reader: Worker
+
+
 async def _run(agent: Agent, notify: Notify) -> int:
-    began_ns = agent.clock.wall_ns()
+    """Opens everything, runs until it is asked to stop or something fails, and drains. Returns the exit status."""
     reload_wanted = asyncio.Event()
-    tasks: list[asyncio.Task[None]] = []
+    feeding: list[asyncio.Task[None]] = []
     async with AsyncExitStack() as stack:
         stop = stack.enter_context(stopping(reload_wanted.set))
-        stack.push_async_callback(end, tasks)  # fed until everything else is closed: systemd watches a stop too
-        spool = await _open_spool(agent, stack)
-        pipeline = await stack.enter_async_context(
-            open_pipeline(agent.config, agent.host, agent.clock, agent.meter, spool)
-        )
-        progress = Progress(pipeline, agent.clock)
-        worker = stack.enter_context(Worker("serve"))
-        reader = stack.enter_context(Worker("reload"))  # of its own: the files may lie on a mount that hangs
-        status, reloading = await _open_outside(agent, pipeline, progress, (worker, reader), stack, began_ns)
-        start_sources(pipeline, status.readings)
-        agent.state = "running"
-        checking = asyncio.create_task(status.health.turn(), name="health")
-        hearing = asyncio.create_task(reloading.serve(reload_wanted), name="reload")
-        looking_on = [checking, hearing, *_noting(agent, status), *_watching(agent, reload_wanted, reader)]
+        stack.push_async_callback(end, feeding)  # until everything else is closed: systemd watches a stop too
+        opened = await _open(agent, stack)
+        looking_on = _look_on(agent, opened, reload_wanted)
         stack.push_async_callback(end, looking_on)
-        await status.health.wait_for_round(FIRST_ROUND_SECONDS)
-        log.info("running", extra={"context": {"config": [str(path) for path in agent.config.files]}})
-        document = await status.document()
-        _warn_of(agent.config, document)
-        notify.ready(status_line(document))
-        telling = asyncio.create_task(_tell(agent, notify, status), name="status line")
-        looking_on.append(asyncio.create_task(settle(agent.host.proc, agent.clock, worker), name="settle"))
+        await _say_ready(agent, notify, opened.status)
+        telling = asyncio.create_task(_tell(agent, notify, opened.status), name="status line")
+        looking_on.append(asyncio.create_task(settle(agent.host.proc, agent.clock, opened.worker), name="settle"))
         if notify.watchdog_seconds:
-            tasks.append(asyncio.create_task(feed_watchdog(notify, agent.clock, progress.stuck), name="watchdog"))
-        pipeline.mind = partial(_mind, stop)
-        for task in (*pipeline.draining, *pipeline.collecting, spool.committing, *looking_on, telling, *tasks):
-            pipeline.mind(task)
+            watchdog = feed_watchdog(notify, agent.clock, opened.progress.stuck)
+            feeding.append(asyncio.create_task(watchdog, name="watchdog"))
+        _mind_all(stop, opened.pipeline, (*looking_on, telling, *feeding))
         freeze()
-        reason = await stop.wait()
-        agent.state, agent.stop_reason = "stopping", reason
+        agent.stop_reason = await stop.wait()
+        agent.state = "stopping"
         notify.stopping()
-        log.info("stopping: %s", reason)
-        await reloading.close()
+        log.info("stopping: %s", agent.stop_reason)
+        await opened.reloading.close()
         await end([telling])
-        tasks.append(asyncio.create_task(_extend(agent, notify), name="stop"))
-        await drain_out(pipeline)
+        feeding.append(asyncio.create_task(_extend(agent, notify), name="stop"))
+        await drain_out(opened.pipeline)
     log.info("stopped")
     agent.stop_failed = stop.failed
     return 1 if stop.failed else 0
+
+
+async def _open(agent: Agent, stack: AsyncExitStack) -> _Opened:
+    """Opens everything, downstream first; the sources start last."""
+    began_ns = agent.clock.wall_ns()
+    spool = await _open_spool(agent, stack)
+    pipeline = await stack.enter_async_context(open_pipeline(agent.config, agent.host, agent.clock, agent.meter, spool))
+    progress = Progress(pipeline, agent.clock)
+    worker, reader = stack.enter_context(Worker("serve")), stack.enter_context(Worker("reload"))
+    bound: list[str] = []
+    status = await _open_status(agent, pipeline, progress, bound, stack, began_ns)
+    reloading = await _open_outside(agent, status, bound, (worker, reader), stack)
+    start_sources(pipeline, status.readings)
+    agent.state = "running"
+    return _Opened(pipeline, progress, status, reloading, worker, reader)
+
+
+def _look_on(agent: Agent, opened: _Opened, reload_wanted: asyncio.Event) -> list[asyncio.Task[None]]:
+    """The tasks that look at what runs and at what is asked of it."""
+    return [
+        asyncio.create_task(opened.status.health.turn(), name="health"),
+        asyncio.create_task(opened.reloading.serve(reload_wanted), name="reload"),
+        *_noting(agent, opened.status),
+        *_watching(agent, reload_wanted, opened.reader),
+    ]
+
+
+async def _say_ready(agent: Agent, notify: Notify, status: Status) -> None:
+    """Says READY, with the first findings of the health checks where they do not take long."""
+    await status.health.wait_for_round(FIRST_ROUND_SECONDS)
+    log.info("running", extra={"context": {"config": [str(path) for path in agent.config.files]}})
+    document = await status.document()
+    _warn_of(agent.config, document)
+    notify.ready(status_line(document))
+
+
+def _mind_all(stop: Stop, pipeline: Pipeline, others: Iterable[asyncio.Task[Any]]) -> None:
+    """Minds every task there is, and those that the pipeline starts later."""
+    pipeline.mind = partial(_mind, stop)
+    for task in (*pipeline.draining, *pipeline.collecting, pipeline.spool.committing, *others):
+        pipeline.mind(task)
 
 
 def _watching(agent: Agent, wanted: asyncio.Event, worker: Worker) -> list[asyncio.Task[None]]:
@@ -227,21 +265,13 @@ async def _open_spool(agent: Agent, stack: AsyncExitStack) -> Spool:
         ) from error
 
 
-async def _open_outside(
-    agent: Agent,
-    pipeline: Pipeline,
-    progress: Progress,
-    workers: tuple[Worker, Worker],
-    stack: AsyncExitStack,
-    began_ns: int,
-) -> tuple[Status, Reloading]:
-    """Opens what people and probes look through: health, endpoint, control socket. The second of the ``workers`` is the
-    one that reads files of the configuration."""
-    worker, reader = workers
+async def _open_status(
+    agent: Agent, pipeline: Pipeline, progress: Progress, bound: list[str], stack: AsyncExitStack, began_ns: int
+) -> Status:
+    """Opens what knows how the agent is doing. ``bound`` holds where the endpoint answers, once it does."""
     disk = stack.enter_context(Worker("health"))
-    endpoint_bound: list[str] = []
-    health = Health(checks(agent, pipeline, progress, disk, endpoint_bound), agent.clock)
-    status = await stack.enter_async_context(
+    health = Health(checks(agent, pipeline, progress, disk, bound), agent.clock)
+    return await stack.enter_async_context(
         looking(
             agent.config,
             agent.host,
@@ -250,23 +280,31 @@ async def _open_outside(
             health,
             started_at_ns=began_ns,
             state=lambda: agent.state,
-            endpoint=endpoint_bound,
+            endpoint=bound,
             worker=disk,
         )
     )
-    endpoint = ServedEndpoint(agent, endpoint_bound, _routes(status, agent.meter, worker), reader)
+
+
+async def _open_outside(
+    agent: Agent, status: Status, bound: list[str], workers: tuple[Worker, Worker], stack: AsyncExitStack
+) -> Reloading:
+    """Opens what people and probes look through: endpoint and control socket. The second of the ``workers`` is the one
+    that reads files of the configuration."""
+    worker, reader = workers
+    endpoint = ServedEndpoint(agent, bound, _routes(status, agent.meter, worker), reader)
 
     async def taken(config: Config) -> bool:
         changed = await endpoint.change(config)
         status.config = config
         return changed
 
-    reloading = Reloading(agent, pipeline, reader, taken)
-    answers = _masked(commands(status, pipeline, reloading), agent.config.secrets)
+    reloading = Reloading(agent, status.pipeline, reader, taken)
+    answers = _masked(commands(status, status.pipeline, reloading), agent.config.secrets)
     await stack.enter_async_context(serve_control(agent.host.control_socket, answers, clock=agent.clock))
     stack.push_async_callback(endpoint.close)
     await endpoint.change(agent.config)
-    return status, reloading
+    return reloading
 
 
 def _routes(status: Status, meter: Meter, worker: Worker) -> Routes:

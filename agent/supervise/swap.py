@@ -104,44 +104,63 @@ async def swap(pipeline: Pipeline, new: Config) -> Swap:
     plan = swap_of(pipeline.config, new, pipeline.contexts, contexts)
     commits = _must_commit(pipeline.config, new, plan)
     _may_begin(pipeline, commits=commits)
-    before, opened = _Before(pipeline), list[Part]()
+    before = _Before(pipeline)
     try:
-        await _open_all([each for each in new.export if _key(each) in plan.opens], contexts, opened)
-        await _try_all([each for each in new.process if _key(each) in plan.opens], contexts)
-        await _end_lanes(pipeline, plan, before)
-        await _end_sources(pipeline, plan)
-        async with pipeline.intake.paused():
-            await _commit(pipeline, needed=commits)
-            await _swap_processors(pipeline, new, contexts, plan, opened)
-            await _tell_spool(pipeline, new)
-            pipeline.config, pipeline.contexts = new, contexts
-            fresh = {part.configured.name: part for part in opened if part.configured.stage == "export"}
-            pipeline.destinations = {
-                each.name: fresh.get(each.name) or pipeline.destinations[each.name] for each in new.export
-            }
-    except Exception:
+        await _change(pipeline, new, contexts, plan, before, commits=commits)
+    except Exception:  # whatever it was, what has ended begins again
         before.links_again()  # before anything else runs: nothing has gone through the new ones
-        before.leave_unused(opened)
+        before.leave_unused()
         await before.again()
         await close_parts(pipeline)
         raise
     except BaseException:  # the agent stops: what was opened is closed with the rest
-        before.leave_unused(opened)
+        before.leave_unused()
         raise
-    before.leave_unused(opened)
-    for part in fresh.values():
-        start_drains(pipeline, part, before.after)
-    for each in new.collect:
-        if _key(each) in plan.opens:
-            start_source(pipeline, each, again=True)
+    before.leave_unused()
+    _begin(pipeline, plan, before)
     await close_parts(pipeline)
     return plan
 
 
+async def _change(
+    pipeline: Pipeline, new: Config, contexts: Contexts, plan: Swap, before: _Before, *, commits: bool
+) -> None:
+    """Opens what is new, ends what ends and puts the new into its place. Raises as ``swap`` does."""
+    await _open_all([each for each in new.export if _key(each) in plan.opens], contexts, before.opened)
+    await _try_all([each for each in new.process if _key(each) in plan.opens], contexts)
+    await _end_lanes(pipeline, plan, before)
+    await _end_sources(pipeline, plan)
+    async with pipeline.intake.paused():
+        await _commit(pipeline, needed=commits)
+        await _swap_processors(pipeline, new, contexts, plan, before.opened)
+        await _tell_spool(pipeline, new)
+        pipeline.config, pipeline.contexts = new, contexts
+        fresh = _fresh(before.opened, "export")
+        pipeline.destinations = {
+            each.name: fresh.get(each.name) or pipeline.destinations[each.name] for each in new.export
+        }
+
+
+def _begin(pipeline: Pipeline, plan: Swap, before: _Before) -> None:
+    """Starts the lanes and sources that are new; a lane goes on behind what one of its name has sent."""
+    for part in _fresh(before.opened, "export").values():
+        start_drains(pipeline, part, before.after)
+    for each in pipeline.config.collect:
+        if _key(each) in plan.opens:
+            start_source(pipeline, each, again=True)
+
+
+def _fresh(opened: Sequence[Part], stage: str) -> dict[str, Part]:
+    """What was opened of a stage, by name."""
+    return {part.configured.name: part for part in opened if part.configured.stage == stage}
+
+
 class _Before:
-    """What stood before a change, to go back to. ``after`` says how far each lane that ended has come."""
+    """What stood before a change, to go back to. ``opened`` is what the change has opened so far, and ``after`` says
+    how far each lane that ended has come."""
 
     def __init__(self, pipeline: Pipeline) -> None:
+        self.opened: list[Part] = []
         self.after: dict[str, int] = {}
         self._pipeline = pipeline
         self._links = list(pipeline.chain.links)
@@ -153,10 +172,10 @@ class _Before:
         """Puts the processors back; what they held when intake was paused they hold still."""
         self._pipeline.chain.links, self._pipeline.processors = self._links, self._processors
 
-    def leave_unused(self, opened: Sequence[Part]) -> None:
+    def leave_unused(self) -> None:
         """Leaves what is open and not used to be closed."""
         pipeline = self._pipeline
-        known = (*opened, *self._destinations.values(), *self._processors.values())
+        known = (*self.opened, *self._destinations.values(), *self._processors.values())
         used = {*pipeline.destinations.values(), *pipeline.processors.values()}
         pipeline.leaving += [part for part in known if part not in used]
 
@@ -241,7 +260,7 @@ async def _swap_processors(pipeline: Pipeline, new: Config, contexts: Contexts, 
     does not come again has been let go of first, and goes on through those behind it."""
     standing = pipeline.processors
     await _open_all([each for each in new.process if _key(each) in plan.opens], contexts, opened)
-    fresh = {part.configured.name: part for part in opened if part.configured.stage == "process"}
+    fresh = _fresh(opened, "process")
     leaving = [name for name in standing if f"process.{name}" in plan.finish]
     if leaving:
         await pipeline.intake.released(leaving)

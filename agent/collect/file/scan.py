@@ -68,16 +68,10 @@ class Scan:
         found, followed.names = self._discovery.walk(), Names()
         followed.directories, self._failures = set(found.directories), found.failures
         self._new = {}
-        present, known = self._by_inode(found), tuple(followed.tails.values())
+        present = self._by_inode(found)
         packed = [inode for inode, (path, _) in present.items() if path.endswith(SUFFIXES)]
         named = {inode: present.pop(inode) for inode in packed}
-        for tail in known:
-            if tail.inode in present and self._reused(tail, *present[tail.inode]):
-                followed.vanish(tail, now, for_good=True)
-            elif tail.inode in present:
-                followed.seen(tail, *present.pop(tail.inode), now)
-            else:
-                self._missing(tail, now)
+        self._look_again(present, now)
         self._appear(present, now)
         if self._first:
             self._begin()
@@ -88,14 +82,30 @@ class Scan:
         self._relatives.learn(self._new)
         self._forget(now)
         followed.directories.update({path.rpartition("/")[0] or "/" for path in followed.by_name})
-        followed.files_left_alone = len(self._old)
-        followed.faults.left_alone(self._options.max_age_seconds, len(self._old))
-        followed.faults.left_out("max_files", self._options.max_files, followed.files_left_out)
-        followed.faults.left_out("max_directories", self._options.max_directories, found.directories_left_out)
-        faulty = [tail.shown for tail in followed.tails.values() if tail.error]
-        followed.faults.listing(self._failures, (*faulty, *followed.archives.faulty()))
+        self._tell(found.directories_left_out)
         followed.names.forget()
         self._first = False
+
+    def _look_again(self, present: _Present, now: Time) -> None:
+        """Sees how the files that are followed stand, and takes them out of ``present``, all but new ones with the
+        inode of one that is gone."""
+        for tail in tuple(self._followed.tails.values()):
+            if tail.inode in present and self._reused(tail, *present[tail.inode]):
+                self._followed.vanish(tail, now, for_good=True)
+            elif tail.inode in present:
+                self._followed.seen(tail, *present.pop(tail.inode), now)
+            else:
+                self._missing(tail, now)
+
+    def _tell(self, directories_left_out: int) -> None:
+        """Says what is not followed, by which bound, and what could not be read."""
+        followed, options = self._followed, self._options
+        followed.files_left_alone = len(self._old)
+        followed.faults.left_alone(options.max_age_seconds, len(self._old))
+        followed.faults.left_out("max_files", options.max_files, followed.files_left_out)
+        followed.faults.left_out("max_directories", options.max_directories, directories_left_out)
+        faulty = [tail.shown for tail in followed.tails.values() if tail.error]
+        followed.faults.listing(self._failures, (*faulty, *followed.archives.faulty()))
 
     def _by_inode(self, found: Found) -> _Present:
         """One name for each file: the one it was found under, else the one it had, else the first."""
