@@ -7,12 +7,15 @@
      └── no whole request in time ──▶ closed
 
 A handler that returns at once is answered in the turn of the loop in which its request arrived.
+When the agent ends, a connection between two requests is closed, unless the kernel holds something of it unread. One
+that has not asked yet, and any request of which a part is there, has ASKING_SECONDS to be asked and is answered.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import select
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -31,7 +34,11 @@ MOST_HEADERS: Final = 100
 MOST_UNWANTED_BYTES: Final = 64 << 10
 """Of a body that nobody asked for this much is read for the sake of the next request; above it the connection ends."""
 
+ASKING_SECONDS: Final = 0.05
+"""How long, when the agent ends, a client may take for a request that it has not asked yet: it connected to do so."""
 LINGERING_SECONDS: Final = 1.0
+LEAVING_SECONDS: Final = 0.25
+"""The same when the agent ends."""
 LINGERING_BYTES: Final = 4 << 20
 SMALL_BYTES: Final = 64 << 10
 """A body up to this size is copied behind its head, so that both leave together."""
@@ -92,15 +99,22 @@ class Answering(asyncio.BufferedProtocol):
         self._client = ""
         self._handling: asyncio.Task[None] | None = None
         self._asked: h11.Request | None = None
-        self._crowded = self._held = self._lingering = self._closing = self._ended = False
+        self._crowded = self._held = self._lingering = self._leaving = self._closing = self._ended = False
+        self._answered = False
         self._unwanted_bytes = 0
         self._deadline: float | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     def finish(self) -> None:
-        """Ends it: at once, or after the answer that is under way."""
-        self._closing = True
-        if self._handling is None:
+        """Ends it: between two requests at once, else behind the answer to the one that is under way."""
+        self._leaving = True
+        if self._lingering:
+            self._within(LEAVING_SECONDS)
+        elif self._closing or self._handling is not None or self._crowded:
+            return  # what is under way is the last
+        elif self._asks():
+            self._within(ASKING_SECONDS)
+        else:
             self._close()
 
     def abort(self) -> None:
@@ -112,8 +126,8 @@ class Answering(asyncio.BufferedProtocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self._client = str((transport.get_extra_info("peername") or ("",))[0])
-        self._entered(self)
         self._within(self._service.idle_seconds)
+        self._entered(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return _received
@@ -157,8 +171,18 @@ class Answering(asyncio.BufferedProtocol):
         if self._handling is None and not self._closing:
             self._within(self._service.idle_seconds)
             self._advance()
+            if self._leaving:
+                self.finish()
 
     # Reading
+
+    def _asks(self) -> bool:
+        """Whether a request is expected: it is the first, a part of it is here, or the kernel has something unread."""
+        if not self._answered or self._asked is not None or self._http.trailing_data[0]:
+            return True
+        unread = select.poll()
+        unread.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return bool(unread.poll(0))
 
     def _advance(self) -> None:
         """Answers what has arrived, as far as it goes."""
@@ -233,7 +257,7 @@ class Answering(asyncio.BufferedProtocol):
     def _send(self, sent: Sent) -> None:
         http, asked = self._http, self._asked
         headers = [*sent.headers.items(), ("Content-Length", str(len(sent.body)))]
-        ends = sent.close or self._closing or http.they_are_waiting_for_100_continue
+        ends = sent.close or self._leaving or http.they_are_waiting_for_100_continue
         if ends:
             headers.append(("Connection", "close"))
         head = http.send(h11.Response(status_code=sent.status, headers=headers, reason=REASONS.get(sent.status, b"")))
@@ -241,6 +265,7 @@ class Answering(asyncio.BufferedProtocol):
         if body:
             http.send_with_data_passthrough(h11.Data(data=body))
         http.send(h11.EndOfMessage())
+        self._answered = True
         self._within(self._service.idle_seconds)
         self._write(head or b"", body)
         self._go_on()
@@ -279,7 +304,10 @@ class Answering(asyncio.BufferedProtocol):
             return
         self._lingering = True
         self._unwanted_bytes = 0
-        self._within(LINGERING_SECONDS)
+        self._within(LEAVING_SECONDS if self._leaving else LINGERING_SECONDS)
+        if self._held:
+            self._held = False
+            self._transport.resume_reading()
         if self._transport.can_write_eof():  # TLS has no such half: the client goes by the header alone
             try:
                 self._transport.write_eof()

@@ -234,14 +234,17 @@ async def _bound(options: ServeOptions) -> tuple[socket.socket, ...]:
     """Sockets that listen at every address that ``options.listen`` stands for."""
     host, port = split_listen(options.listen)
     create = asyncio.get_running_loop().create_server
+    bound: tuple[socket.socket, ...] = ()
     try:
         server = await create(asyncio.Protocol, host=host, port=port, start_serving=False)
+        bound = tuple(socket.socket(fileno=each.dup().detach()) for each in server.sockets)
+        server.close()  # asyncio resolves and binds; who is accepted, and until when, is the door's
+        for each in bound:
+            each.listen(BACKLOG)
     except OSError as error:
+        for each in bound:
+            each.close()
         raise EndpointError(f'[serve] listen = "{options.listen}": {_next_step(error, port)}') from error
-    bound = tuple(socket.socket(fileno=each.dup().detach()) for each in server.sockets)
-    server.close()  # asyncio resolves and binds; who is accepted, and until when, is the door's
-    for each in bound:
-        each.listen(BACKLOG)
     return bound
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import socket
 import ssl
 from collections import Counter
@@ -14,6 +15,7 @@ import pytest
 import trustme
 
 from agent.http import answering
+from agent.http import door as doors
 from agent.http.answering import MOST_HEADERS, MOST_UNWANTED_BYTES, Sent
 from agent.http.asked import Asked, http_date, parameters, path_and_query
 from agent.http.door import Door
@@ -105,15 +107,11 @@ async def served(
     turned_away: list[None] = []
     door = Door(echo, most, lambda: turned_away.append(None))
     bound = socket.create_server(("127.0.0.1", 0))  # as one that systemd hands over
-    listening = await asyncio.get_running_loop().create_server(
-        door, sock=bound, ssl=tls, ssl_shutdown_timeout=0.2 if tls else None
-    )
+    door.open([bound], tls)
     try:
         yield Served(echo, door, bound.getsockname()[1])
     finally:
-        listening.close()
         await door.close(within_seconds)
-        await listening.wait_closed()
 
 
 def get(path: str, *headers: str, version: str = "1.1") -> bytes:
@@ -502,6 +500,90 @@ async def test_leaving_does_not_wait_for_a_handler_longer_than_it_was_told() -> 
     assert here.echo.counted == {"cancelled": 1}
     assert await reader.read() == b""
     await gone(writer)
+
+
+async def test_what_an_accepted_client_has_asked_is_answered_also_when_nobody_has_read_it_yet() -> None:
+    async with served() as here:
+        new, kept = [await here.connect() for _ in range(2)]
+        kept[1].write(get("/first"))
+        await one(kept[0])
+        for _, writer in (new, kept):  # into the kernel, at once; the loop does not turn before the door closes
+            writer.get_extra_info("socket")._sock.send(get("/last"))
+    for reader, writer in (new, kept):
+        assert (await reader.read()).endswith(b"\r\nConnection: close\r\n\r\n/last")
+        await gone(writer)
+
+
+async def test_a_client_that_connected_a_moment_ago_may_still_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doors, "ASKING_SECONDS", 5.0)
+    monkeypatch.setattr(answering, "ASKING_SECONDS", 5.0)
+    async with served() as here:
+        new, half = [await here.connect() for _ in range(2)]
+        half[1].write(b"GET /half HTTP/1.1\r\nHo")
+        await here.raw(get("/x", "Connection: close"))
+        loop = asyncio.get_running_loop()
+        loop.call_later(0.02, new[1].write, get("/new"))
+        loop.call_later(0.02, half[1].write, b"st: x\r\n\r\n")
+    assert (await new[0].read()).endswith(b"Connection: close\r\n\r\n/new")
+    assert (await half[0].read()).endswith(b"Connection: close\r\n\r\n/half")
+    for _, writer in (new, half):
+        await gone(writer)
+
+
+async def test_who_is_accepted_in_the_turn_in_which_the_door_closes_is_answered() -> None:
+    async with served() as here:
+        client = socket.create_connection(("127.0.0.1", here.port))
+        client.send(get("/x"))
+        await asyncio.sleep(0)  # the loop looks at its sockets once
+        while not here.door._opening:
+            await asyncio.sleep(0)
+    client.setblocking(False)
+    assert (await asyncio.get_running_loop().sock_recv(client, 4096)).endswith(b"Connection: close\r\n\r\n/x")
+    client.close()
+
+
+async def test_who_waits_to_be_accepted_waits_for_the_next_one_who_holds_the_socket() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        first, second = (Door(Echo(), 10, lambda: None) for _ in range(2))
+        first.open([held.dup()])
+        await first.close(5.0)
+        reader, writer = await asyncio.open_connection(*held.getsockname())
+        writer.write(get("/x"))
+        second.open([held.dup()])
+        assert (await one(reader))[1] == b"/x"
+        await gone(writer)
+        await second.close(5.0)
+
+
+async def test_an_answer_that_is_still_being_taken_when_the_agent_ends_arrives_whole() -> None:
+    async with served() as here:
+        reader, writer = await here.connect(limit=1 << 12)
+        writer.write(get("/big"))
+        await here.raw(get("/x", "Connection: close"))
+        taking = asyncio.create_task(reader.read())
+    assert (await taking).endswith(b"\r\n\r\n" + BIG)
+    await gone(writer)
+
+
+async def test_without_descriptors_nobody_is_accepted_until_there_are_some(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(doors, "NO_ROOM_SECONDS", 0.01)
+    async with served() as here:
+        client = socket.create_connection(("127.0.0.1", here.port))
+        client.send(get("/x", "Connection: close"))
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with open("/dev/null") as free:
+            lowest = free.fileno()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, most[1]))
+        try:
+            while "raise LimitNOFILE" not in caplog.text:
+                await asyncio.sleep(0)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, most)
+        client.setblocking(False)
+        assert (await asyncio.get_running_loop().sock_recv(client, 4096)).endswith(b"/x")
+        client.close()
 
 
 # TLS
