@@ -6,9 +6,9 @@ an async context manager; leaving it releases everything, and it may be left at 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Generic, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import msgspec
 from msgspec import field
@@ -53,6 +53,16 @@ class Source(Protocol):
     a batch of no records may still carry positions. The next one is asked for when the last was taken in."""
 
     def batches(self) -> AsyncIterator[Batch]: ...
+
+
+@runtime_checkable
+class Receiving(Protocol):
+    """A source that others send to, who hold what the kernel took for arrived."""
+
+    def rest(self) -> AsyncGenerator[Batch, None]:
+        """What had been sent and was not given yet: asked for once, when the source is ended, behind the last batch
+        that it gave. It does not wait for more."""
+        ...
 
 
 class Collector(Protocol):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
 
 from msgspec import Struct
@@ -17,7 +17,7 @@ from msgspec import Struct
 from agent.batch import Batch
 from agent.clock import Clock
 from agent.config.model import Configured
-from agent.contract import Context, Source
+from agent.contract import Context, Receiving, Source
 from agent.ownlogs import Repeating, correlated
 from agent.ownmetrics import Meter
 from agent.process.chain import Chain, Step
@@ -29,6 +29,9 @@ log = logging.getLogger("telemetry_agent.collect")
 
 RESTART_SECONDS = 5.0
 DUE_SECONDS = 1.0
+REST_SECONDS = 0.5
+"""How long a source that ends may take for what others had sent to it."""
+LOST = "telemetry_agent_source_lost_total"
 AT_ONCE_BYTES = 256 << 10
 """Metrics up to that size are processed where they are: nothing looks into every sample, and a change of threads costs
 more than the work."""
@@ -46,9 +49,13 @@ class Intake:
         self._order = asyncio.Lock()
         self._stirred = asyncio.Event()
 
-    async def take(self, batch: Batch) -> None:
-        """Returns when the spool has the batch; it is durable with the next commit."""
+    async def take(self, batch: Batch, untaken: list[Batch] | None = None) -> None:
+        """Returns when the spool has the batch; it is durable with the next commit. It is in ``untaken`` while it waits
+        for room: cancelling after that does not keep it from the spool."""
+        waiting = [] if untaken is None else untaken
+        waiting[:] = [batch]
         await self._spool.wait_for_room([batch])
+        waiting.clear()
         at_once = batch.signal == "metrics" and batch.size_bytes <= AT_ONCE_BYTES
         await self._step(partial(self._chain.take, batch), at_once=at_once)
         self._meter.add("telemetry_agent_collect_batches_total", 1, (batch.source,))
@@ -175,24 +182,63 @@ async def run_source(
 async def _read(
     configured: Configured, context: Context, intake: Intake, spool: Spool, state: SourceState, troubles: Repeating
 ) -> None:
-    """Takes in what a source gives until it gives no more. Raises whatever it raises."""
+    """Takes in what a source gives until it gives no more, and the rest of what it was sent where it is ended. Raises
+    whatever it raises."""
+    untaken: list[Batch] = []
     try:
-        async with configured.component.open(configured.options, context) as source, _closing(source) as batches:
+        async with configured.component.open(configured.options, context) as source:
             state.source, state.state = source, "running"
-            while True:
-                with correlated():  # one id for what the source says while it reads and what becomes of that
-                    batch = await anext(batches, None)
-                    if batch is None or state.left:
-                        break
-                    state.state = "running" if spool.has_room([batch]) else "blocked"
-                    await intake.take(batch)
-                state.state = "running"
-                if troubles.failing:
-                    state.last_error = None
-                    troubles.recovered(f"{state.name} is read again")
-            state.state = "ended"
+            try:
+                async with _closing(source) as batches:
+                    await _take_all(batches, untaken, intake, spool, state, troubles)
+            except asyncio.CancelledError:
+                if isinstance(source, Receiving):
+                    await _take_rest(source, untaken, intake, context)
+                raise
     finally:
         state.source = None
+
+
+async def _take_all(
+    batches: AsyncIterator[Batch],
+    untaken: list[Batch],
+    intake: Intake,
+    spool: Spool,
+    state: SourceState,
+    troubles: Repeating,
+) -> None:
+    while True:
+        with correlated():  # one id for what the source says while it reads and what becomes of that
+            batch = await anext(batches, None)
+            if batch is None or state.left:
+                break
+            state.state = "running" if spool.has_room([batch]) else "blocked"
+            await intake.take(batch, untaken)
+        state.state = "running"
+        if troubles.failing:
+            state.last_error = None
+            troubles.recovered(f"{state.name} is read again")
+    state.state = "ended"
+
+
+async def _take_rest(source: Receiving, untaken: list[Batch], intake: Intake, context: Context) -> None:
+    """Takes in what a source was sent before it was ended, the batch that still waited for room first. What there is
+    no time or room for is lost, and counted."""
+
+    async def take() -> None:
+        for batch in [*untaken]:
+            await intake.take(batch, untaken)
+        async with aclosing(source.rest()) as rest:
+            async for batch in rest:
+                await intake.take(batch, untaken)
+
+    taking = asyncio.ensure_future(take())
+    _, late = await asyncio.wait([taking], timeout=REST_SECONDS)
+    taking.cancel()
+    await asyncio.gather(taking, return_exceptions=True)
+    if late or (not taking.cancelled() and taking.exception() is not None):
+        log.warning("%s was ended before all that had been sent to it could be taken in", context.name)
+        context.meter.add(LOST, sum(batch.size_bytes for batch in untaken), (context.name, "ended"))
 
 
 @asynccontextmanager

@@ -12,7 +12,8 @@ import pytest
 from agent.batch import Batch
 from agent.contract import Context
 from agent.ownlogs import correlation_id
-from agent.supervise import intake
+from agent.spool.spool import Spool
+from agent.supervise import intake, pipeline
 from agent.supervise.intake import SourceState
 from tests.supervise.pipeline_fakes import Passing, Sink, configured, line, running, source
 
@@ -119,6 +120,73 @@ async def test_a_source_that_has_no_more_to_give_ends(tmp_path: Path) -> None:
         await sink.wait_for("short 1")
         await agent.pipeline.collecting[0]
         assert (agent.state("short").state, agent.state("short").source) == ("ended", None)
+
+
+class Sent:
+    """A source that others send to: it gives one, and has two more when it is ended."""
+
+    def __init__(self, ctx: Context) -> None:
+        self.name = ctx.name
+
+    async def batches(self) -> AsyncIterator[Batch]:
+        yield line(self.name, 1)
+        await forever()
+
+    async def rest(self) -> AsyncIterator[Batch]:
+        for number in (2, 3):
+            yield line(self.name, number)
+
+
+async def test_what_had_been_sent_to_a_source_that_is_ended_is_taken_in(tmp_path: Path) -> None:
+    sink = Sink()
+    collect = [configured("collect", "sent", Sent)]
+    async with running(tmp_path, collect, export=[configured("export", "sink", sink)]) as agent:
+        await sink.wait_for("sent 1")
+        await pipeline.end(agent.pipeline.collecting)
+        await sink.wait_for("sent 2", "sent 3")
+        assert sink.lines == ["sent 1", "sent 2", "sent 3"]
+
+
+async def test_a_batch_that_waits_for_room_when_its_source_is_ended_is_taken_in_where_there_is_some_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink = Sink()
+    collect = [configured("collect", "sent", Sent)]
+    full, told = asyncio.Event(), asyncio.Event()
+
+    async def wait_for_room(self: Spool, batches: Sequence[Batch]) -> None:
+        told.set()
+        await full.wait()
+
+    monkeypatch.setattr(Spool, "wait_for_room", wait_for_room)
+    async with running(tmp_path, collect, export=[configured("export", "sink", sink)]) as agent:
+        await told.wait()
+        ending = asyncio.create_task(pipeline.end(agent.pipeline.collecting))
+        await asyncio.sleep(0)
+        full.set()
+        await ending
+        await sink.wait_for("sent 3")
+        assert sink.lines == ["sent 1", "sent 2", "sent 3"]
+
+
+async def test_what_there_is_no_room_for_when_a_source_is_ended_is_counted_and_holds_up_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(intake, "REST_SECONDS", 0.01)
+    sink, waiting = Sink(), asyncio.Event()
+
+    async def wait_for_room(self: Spool, batches: Sequence[Batch]) -> None:
+        waiting.set()
+        await forever()
+
+    monkeypatch.setattr(Spool, "wait_for_room", wait_for_room)
+    collect = [configured("collect", "sent", Sent)]
+    async with running(tmp_path, collect, export=[configured("export", "sink", sink)]) as agent:
+        await waiting.wait()
+        await pipeline.end(agent.pipeline.collecting)
+        lost_bytes = agent.meter.value("telemetry_agent_source_lost_total", ("sent", "ended"))
+        assert lost_bytes == line("sent", 1).size_bytes
+    assert "sent was ended before all that had been sent to it could be taken in" in caplog.text
 
 
 async def test_batches_are_closed_before_their_source_is(tmp_path: Path) -> None:

@@ -1,18 +1,17 @@
 """This file reads one connection: plain or TLS, a part at a time, cut into messages.
 
-accepted ──▶ shaking hands (TLS) ──▶ read ──▶ ended · reset · idle · closed by us
+accepted ──▶ shaking hands (TLS) ──▶ read ──▶ ended · reset · idle · closed by us, once what had come is read
 """
 
 from __future__ import annotations
 
+import socket
 import ssl
+import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 
 from agent.wire.syslogframes import Framed, Framer
-
-if TYPE_CHECKING:
-    import socket
 
 _WAITS: Final = (BlockingIOError, InterruptedError, ssl.SSLWantReadError)
 SMALLEST_READ_BYTES: Final = 16 << 10
@@ -63,6 +62,25 @@ class Connection:
         except OSError:  # reset, or no TLS any more; what came before is whole
             ended = True
         return (self.framer.feed(bytes(view[:at])) if at else None), ended
+
+    def leave(self) -> None:
+        """Tells the sender that we end, and goes on reading: one that looks before it sends (as rsyslog does) connects
+        again with what it has. TLS knows no such half."""
+        if not isinstance(self.socket, ssl.SSLSocket):
+            with suppress(OSError):
+                self.socket.shutdown(socket.SHUT_WR)
+
+    def unread_bytes(self) -> int:
+        """What the kernel holds of it that nobody has read; a handshake is nothing to read."""
+        import fcntl
+        import termios
+
+        if self.shaking:
+            return 0
+        try:
+            return int.from_bytes(fcntl.ioctl(self.socket.fileno(), termios.FIONREAD, bytes(4)), sys.byteorder)
+        except OSError:
+            return 0
 
     def close(self) -> None:
         """Closes it; a TLS sender is told, if that can be done at once."""

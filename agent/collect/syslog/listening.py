@@ -50,12 +50,14 @@ _NEXT_STEPS: Final = {
 
 
 class Listening(Struct, frozen=True):
-    """One socket and the option it is for; ``made`` is the device and inode of the path made for it."""
+    """One socket and the option it is for; ``made`` is the device and inode of the path made for it, and ``handed``
+    says that the service manager holds it too: what waits there waits for whoever comes next."""
 
     option: str
     socket: socket.socket
     path: str = ""
     made: tuple[int, int] = (0, 0)
+    handed: bool = False
 
     @property
     def shown(self) -> str:
@@ -84,7 +86,9 @@ def listening(options: SyslogOptions, handed: Mapping[str, Sequence[socket.socke
         for option, where in options.listening.items():
             try:
                 held = (handed or {}).get(HANDED[option], ())
-                opened += [Listening(option, each.dup()) for each in held] or [_opened(option, where, options)]
+                opened += [Listening(option, each.dup(), handed=True) for each in held] or [
+                    _opened(option, where, options)
+                ]
             except OSError as error:
                 step = _NEXT_STEPS.get(error.errno or 0, error.strerror or str(error))
                 raise AgentError(f'{option} = "{where}": {step}') from error

@@ -3,6 +3,8 @@
     listening ──▶ accepted ──▶ connections ─┐
     datagrams ─────────────────────────────┴──take──▶ messages by sender
 
+A source that ends leaves first: nobody is let in any more, senders are told, and what they had sent is read.
+
 Nothing reads ahead: what is not asked for stays with the kernel, whose buffers are bounded and make senders wait, or
 with UDP drop, which is counted. What is held here are messages that have begun and not ended.
 """
@@ -18,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from agent.collect.syslog.connection import Connection, Refused
 from agent.collect.syslog.datagrams import Datagrams
+from agent.collect.syslog.listening import BACKLOG
 from agent.ownlogs import Repeating
 
 if TYPE_CHECKING:
@@ -37,6 +40,7 @@ REFUSED: Final = "telemetry_agent_syslog_refused_total"
 UNFINISHED: Final = "telemetry_agent_syslog_unfinished_total"
 LINES_CUT: Final = "telemetry_agent_lines_cut_total"
 LOST: Final = "telemetry_agent_source_lost_total"
+ENDED: Final = "ended"
 
 READ_BYTES: Final = 256 << 10
 """Most that is read from one socket before others have their turn."""
@@ -45,6 +49,11 @@ MOST_POLLS: Final = 4
 MOST_ACCEPTED: Final = 64
 LOOK_SECONDS: Final = 2.0
 HANDSHAKE_SECONDS: Final = 10.0
+ON_ITS_WAY_SECONDS: Final = 0.05
+"""How long, when we leave, something more is waited for of senders that have said something, or come, just now."""
+LIVELY_SECONDS: Final = 1.0
+LEAVING_SECONDS: Final = 0.25
+"""How long senders that send on and on are read when we leave."""
 _V4_IN_V6: Final = "::ffff:"
 _NO_ROOM: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
@@ -71,6 +80,7 @@ class Sockets:
         self._resting: set[int] = set()
         self._ready: deque[int] = deque()
         self._looked_at = self._clock.monotonic_seconds()
+        self._leave_by = 0.0
         self._troubles = {"refused": Repeating(log, self._clock.monotonic_seconds)}
         self._view = memoryview(bytearray(max(READ_BYTES, options.max_message_bytes)))
         self._epoll = select.epoll()
@@ -108,13 +118,52 @@ class Sockets:
             self._look(now, sent)
         return sent
 
+    def leave(self) -> None:
+        """Lets nobody in any more, and tells those who are in. Who waits at a socket that the service manager holds
+        waits there for whoever comes next; who waits at one of ours has been let in before."""
+        now = self._clock.monotonic_seconds()
+        self._leave_by = now + LEAVING_SECONDS
+        for number, listening in self._accepting.items():
+            for _ in () if listening.handed else range(BACKLOG // MOST_ACCEPTED):
+                self._accept(listening, now)
+            if number not in self._resting:
+                self._epoll.unregister(number)
+        for number, (listening, _) in [*self._datagrams.items()]:
+            if listening.handed:
+                self._epoll.unregister(number)
+        self._accepting.clear()
+        self._resting.clear()
+        for connection in self._connections.values():
+            connection.leave()
+
+    def take_last(self, most_bytes: int) -> tuple[list[Sent], bool]:
+        """What is left once we leave, about ``most_bytes`` of it, and whether there may be more. It waits a moment for
+        what is on its way; then the connections are closed."""
+        sent = self.take(most_bytes)
+        now = self._clock.monotonic_seconds()
+        if not sent and any(now - each.seen_seconds < LIVELY_SECONDS for each in self._connections.values()):
+            self._epoll.poll(ON_ITS_WAY_SECONDS, 1)
+            sent = self.take(most_bytes)
+        more = bool(sent) and now < self._leave_by
+        if not more:
+            for connection in [*self._connections.values()]:
+                self.count_lost(connection.unread_bytes())
+                self._end(connection, sent)
+        return sent, more
+
     def close(self) -> None:
-        """Closes everything and removes what was made."""
+        """Closes everything and removes what was made; what has not been read by then is lost, and counted."""
         for connection in [*self._connections.values()]:
+            self.count_lost(connection.unread_bytes() + connection.framer.held_bytes)
             self._forget(connection)
         for each in self._listening:
             each.close()
         self._epoll.close()
+
+    def count_lost(self, size_bytes: int) -> None:
+        """Counts what had come and could not be taken in before the source ended."""
+        if size_bytes:
+            self._meter.add(LOST, size_bytes, (self._name, ENDED))
 
     def status(self) -> dict[str, Any]:
         """What /status shows."""

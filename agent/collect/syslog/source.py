@@ -1,13 +1,15 @@
 """This file is the syslog source: it listens, and takes in what others send while the spool has room for it.
 
 The loop waits for the sockets; a thread of its own reads them, cuts and understands. What has come is handed on whole,
-and only then more is read: while nobody asks, senders with a connection wait.
+and only then more is read: while nobody asks, senders with a connection wait. When the source ends, what they had sent
+is taken in: they hold it for arrived.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
@@ -45,25 +47,55 @@ class SyslogSource:
         self._worker = worker
         self._sockets = sockets
         self._batches = Batches(options, context)
+        self._sent: list[Sent] = []
+        """What was read and no batch made of yet: only the thread of the source looks at it."""
+        self._made: deque[Logs] = deque()
 
     async def batches(self) -> AsyncGenerator[Batch, None]:
         while True:
             if not self._sockets.waiting:
                 await self._readable()
-            sent = await self._worker.run(self._sockets.take, self._options.block_bytes)
-            if sent and _size_bytes(sent) < BUSY_BYTES:
+            size_bytes = await self._worker.run(self._take)
+            if 0 < size_bytes < BUSY_BYTES:
                 await self._clock.sleep(GATHER_SECONDS)
-            for batch in await self._worker.run(self._made, sent):
-                yield batch
+            await self._worker.run(self._make)
+            while self._made:
+                yield self._made.popleft()
+
+    async def rest(self) -> AsyncGenerator[Batch, None]:
+        """What had been sent when the source was ended and was not given yet; then all connections are closed."""
+        await self._worker.run(self._sockets.leave)
+        more = True
+        while more:
+            more = await self._worker.run(self._take_last)
+            while self._made:
+                yield self._made.popleft()
+
+    def close(self) -> None:
+        """Closes the sockets; what was read and not given is lost, and counted."""
+        self._sockets.count_lost(_size_bytes(self._sent) + sum(batch.size_bytes for batch in self._made))
+        self._sockets.close()
 
     def status(self) -> dict[str, Any]:
         """What /status shows: where it listens, who is connected, what was refused."""
         return {**self._sockets.status(), "label_sets": len(self._batches.streams)}
 
-    def _made(self, sent: list[Sent]) -> list[Logs]:
-        """The batches of what has come, and of what has come since."""
-        room_bytes = self._options.block_bytes - _size_bytes(sent)
-        return self._batches.of([*sent, *self._sockets.take(room_bytes)] if sent else sent)
+    def _take(self) -> int:
+        self._sent += self._sockets.take(self._options.block_bytes)
+        return _size_bytes(self._sent)
+
+    def _make(self) -> None:
+        """Makes batches of what has come, and of what has come since."""
+        if self._sent:
+            self._sent += self._sockets.take(self._options.block_bytes - _size_bytes(self._sent))
+        self._made += self._batches.of(self._sent)
+        self._sent = []
+
+    def _take_last(self) -> bool:
+        sent, more = self._sockets.take_last(self._options.block_bytes)
+        self._made += self._batches.of(self._sent + sent)
+        self._sent = []
+        return more
 
     async def _readable(self) -> None:
         """Returns once there is something to read, or to look after."""
@@ -115,11 +147,13 @@ async def open_syslog(options: SyslogOptions, context: Context) -> AsyncIterator
     """Listens from here on; leaving it closes every connection."""
     with Worker(f"collect.{context.name}") as worker:
         sockets = await worker.run(_opened, options, context)
+        closes = sockets.close
         try:
             source = await worker.run(SyslogSource, options, context, worker, sockets)
+            closes = source.close
             log.info("%s listens at %s", context.name, ", ".join(source.status()["listening"].values()))
             yield source
         finally:
-            closing = asyncio.ensure_future(worker.run(sockets.close))
+            closing = asyncio.ensure_future(worker.run(closes))
             await asyncio.wait([closing], timeout=CLOSE_SECONDS)
             closing.cancel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import json
 import random
 import socket
 import threading
@@ -95,3 +96,18 @@ def test_a_sender_waits_while_nothing_is_delivered_and_everything_arrives_in_the
             (lane,) = delivered(agent, sent).values()
             assert (lane["read"], lane["delivered"]) == (sent, sent)
             assert agent.command("ledger", "--check").returncode == 0
+
+
+def test_what_senders_had_sent_when_the_agent_is_stopped_is_in_the_spool(tmp_path: Path) -> None:
+    port, senders, each = free_port(), 8, 500
+    with slow_loki() as (loki, _):
+        config = written(tmp_path, CONFIG.format(port=port, loki=loki, max_bytes=64 << 20))
+        for round_ in range(1, 6):
+            with running(config) as agent:
+                lines = b"".join(b"<13>Nov 20 12:00:00 web app[1]: message %d\n" % n for n in range(each))
+                for _ in range(senders):
+                    with socket.create_connection(("127.0.0.1", port)) as sender:
+                        sender.sendall(lines)
+                assert agent.stop() == 0
+            ledger = json.loads(agent.command("ledger", "--json").stdout)
+            assert ledger["lanes"]["loki/logs"]["read"] == round_ * senders * each

@@ -10,15 +10,18 @@ import socket
 import stat
 import struct
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from agent.clock import SystemClock
 from agent.collect.syslog.listening import listening
 from agent.collect.syslog.options import SyslogOptions
+from agent.collect.syslog.source import open_syslog
 from agent.errors import AgentError
-from tests.collect.syslog_senders import LOCAL, receiving
-from tests.fakes import FakeClock
+from tests.collect.syslog_senders import LOCAL, Receiving, receiving
+from tests.fakes import FakeClock, context
 
 RESET = struct.pack("ii", 1, 0)
 """SO_LINGER: what is closed is reset."""
@@ -246,6 +249,87 @@ async def test_without_descriptors_nobody_is_accepted_until_there_are_some(tmp_p
             resource.setrlimit(resource.RLIMIT_NOFILE, most)
         assert await source.until(1) == [b"<13>patient"]
         waiting.close()
+
+
+async def rest(source: Receiving) -> list[bytes]:
+    """What the source gives once it is ended."""
+    return [record for batch in [batch async for batch in source.source.rest()] for record in batch.records()]
+
+
+async def test_what_senders_had_sent_when_the_source_is_ended_is_given_and_their_connections_end(
+    tmp_path: Path,
+) -> None:
+    sent = lines(3000)
+    async with receiving(tmp_path, tcp_listen=LOCAL) as source:
+        known, unknown, silent = (socket.create_connection(source.address()) for _ in range(3))
+        known.sendall(sent[0] + b"\n")
+        assert await source.until(1) == sent[:1]
+        known.sendall(b"\n".join(sent[1:2000]) + b"\n<13>not to its end")
+        unknown.sendall(b"\n".join(sent[2000:]) + b"\n")  # nobody has accepted it
+        unknown.close()
+        assert sorted(await rest(source)) == sorted([*sent[1:], b"<13>not to its end"])
+        assert source.counted("syslog_connections") == 0
+        assert source.counted("source_lost_total", "ended") == 0
+        assert (known.recv(1), silent.recv(1)) == (b"", b"")
+        known.close()
+        silent.close()
+
+
+async def test_a_sender_that_hears_of_the_end_before_it_sends_again_loses_nothing(tmp_path: Path) -> None:
+    async with receiving(tmp_path, tcp_listen=LOCAL) as source:
+        reader, writer = await asyncio.open_connection(*source.address())
+        writer.write(b"<13>first\n")
+        await source.until(1)
+        giving = asyncio.create_task(rest(source))
+        assert await reader.read() == b""
+        writer.write(b"<13>on its way\n")
+        writer.close()
+        assert await giving == [b"<13>on its way"]
+
+
+async def test_what_was_read_when_the_source_was_ended_and_not_given_yet_is_given(tmp_path: Path) -> None:
+    clock = FakeClock()
+    async with receiving(tmp_path, tcp_listen=LOCAL, clock=clock) as source:
+        with socket.create_connection(source.address()) as sender:
+            sender.sendall(b"<13>read\n")
+            gathering = asyncio.ensure_future(source.until(1))
+            while not source.source.status()["messages"]:
+                await asyncio.sleep(0)
+            gathering.cancel()
+            with suppress(asyncio.CancelledError):
+                await gathering
+        assert await rest(source) == [b"<13>read"]
+
+
+async def test_a_sender_that_sends_on_and_on_does_not_keep_the_source_from_ending_and_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.collect.syslog.sockets.LEAVING_SECONDS", 0.0)
+    async with receiving(tmp_path, tcp_listen=LOCAL, block_bytes=64 << 10) as source:
+        with socket.create_connection(source.address()) as sender:
+            sender.sendall(b"<13>first\n")
+            await source.until(1)
+            line = b"<13>" + b"x" * 995 + b"\n"
+            sent_bytes = sent_until_it_blocks(sender, line)
+            given = await rest(source)
+        lost_bytes = source.counted("source_lost_total", "ended")
+        assert 0 < len(given) < sent_bytes // len(line)
+        assert lost_bytes > 0
+
+
+async def test_who_waits_at_a_socket_of_the_service_manager_waits_for_whoever_comes_next(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        host = replace(context(tmp_path).host, sockets={"syslog-tcp": (held,)})
+        ctx = context(tmp_path, "syslog", clock=SystemClock(), host=host)
+        options = SyslogOptions(tcp_listen=LOCAL)
+        async with open_syslog(options, ctx) as first:
+            sender = socket.create_connection(held.getsockname())
+            sender.sendall(b"<13>patient\n")
+            assert [batch async for batch in first.rest()] == []
+        async with open_syslog(options, ctx) as second:
+            batch = await anext(aiter(second.batches()))
+            assert batch.records() == [b"<13>patient"]
+        sender.close()
 
 
 async def test_messages_that_never_end_are_given_up_where_all_together_are_too_much(tmp_path: Path) -> None:
