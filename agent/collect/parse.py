@@ -30,7 +30,7 @@ from agent.wire.recordtimes import Given, distinct, filled
 if TYPE_CHECKING:
     from agent.clock import Time
     from agent.contract import Context
-    from agent.wire.format import Format
+    from agent.wire.format import AtOnce, Format
 
 log = logging.getLogger("telemetry_agent.parse")
 
@@ -128,7 +128,7 @@ _UNTOUCHED: Final = _Untouched()
 
 
 class _Parsed:
-    __slots__ = ("_format", "_name", "_parser", "_unparsed", "_votes")
+    __slots__ = ("_format", "_look", "_name", "_parser", "_unparsed", "_votes")
 
     def __init__(self, parser: Parser) -> None:
         self._parser = parser
@@ -157,11 +157,11 @@ class _Parsed:
             return logs
         if self._votes is not None:
             self._decide(self._votes, logs.block)
-        batch = self._joined(logs)
+        batch, columns = self._at_once(logs, now) or (self._joined(logs), None)
         if self._format is None:
             self._reconsider(batch.count, batch.count)
             return batch
-        columns = self._columns(self._format, batch, now)
+        columns = columns or self._columns(self._format, batch, now)
         if columns.unparsed:
             labels = (self._parser.context.name, self.decided)
             self._parser.context.meter.add(UNPARSED, columns.unparsed, labels)
@@ -180,6 +180,8 @@ class _Parsed:
     def _is(self, name: str) -> None:
         self._name = name
         self._format: Format | None = None if name == NONE else format_of(name)
+        own_rule = self._parser.lines is None
+        self._look: AtOnce | None = getattr(self._format, "joined", None) if own_rule else None
 
     def _decide(self, votes: Votes, block: bytes) -> None:
         votes.add(first_lines(block, 0, len(block)))
@@ -195,11 +197,28 @@ class _Parsed:
         if self._unparsed >= (LOOKED_AT_AGAIN_AFTER if self._format is None else RECONSIDERED_AFTER):
             self._votes, self._unparsed = Votes(), 0
 
+    def _at_once(self, logs: Logs, now: Time) -> tuple[Logs, Columns] | None:
+        """The records and what was read of them, where the format does both in one look."""
+        parser, look = self._parser, self._look
+        if look is None:
+            return None
+        try:
+            found = look(logs.block, parser.max_record_bytes, Moment(now.wall_ns, parser.zone))
+        except Exception:  # noqa: BLE001 - as below
+            parser.faulty(self.decided)
+            return None
+        if found is None:
+            return None
+        return self._of(logs, found.block, found.separator, found.count), found.columns
+
     def _joined(self, logs: Logs) -> Logs:
         rule = self._rule
-        block, separator, count = logs.block, logs.separator, logs.count
-        if rule is not None:
-            block, separator, count = joined(rule, block, self._parser.max_record_bytes)
+        if rule is None:
+            return self._of(logs, logs.block, logs.separator, logs.count)
+        return self._of(logs, *joined(rule, logs.block, self._parser.max_record_bytes))
+
+    def _of(self, logs: Logs, block: bytes, separator: bytes, count: int) -> Logs:
+        """What the lines became."""
         name = "" if self._name == NONE else self._name
         metadata = logs.metadata
         if metadata and count != logs.count:

@@ -48,7 +48,7 @@ def levels_of(names: bytes) -> bytes:
 
 def head(time: bytes, names: bytes, **more: Any) -> Shape:
     """The shape of records that begin with ``time``, with a level near it or without, for columns."""
-    return Shape(time + rb"(?>" + WITHIN + levels_of(names) + rb")?+", **more)
+    return Shape(time + rb"(?>" + WITHIN + levels_of(names) + rb")?+", names=names, **more)
 
 
 def levelled(time: bytes, names: bytes, *, sure: bool, **more: Any) -> tuple[Shape, Shape]:

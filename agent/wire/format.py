@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import tzinfo
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -45,6 +45,22 @@ class Joining(Struct, frozen=True):
     """
 
     starts: re.Pattern[bytes]
+    by_beginning: bool = False
+    """Whether the beginning of a line is all there is to it: what follows a time and a level plays no part."""
+
+
+class Joined(Struct, frozen=True):
+    """Lines joined to ``count`` records, each followed by ``separator``, and what was read from them."""
+
+    block: bytes
+    separator: bytes
+    count: int
+    columns: Columns
+
+
+AtOnce = Callable[[bytes, int, Moment], Joined | None]
+"""What a format may have beside, as ``joined``: the lines of a block as records, none longer than so many bytes, and
+their columns in the same look; None where it takes two."""
 
 
 class Format(Protocol):

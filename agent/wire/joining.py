@@ -40,7 +40,7 @@ GOES_ON: Final = (
 
 def beginning_with(pattern: bytes) -> Joining:
     """Records begin where a line begins with ``pattern``, an expression that looks at one line and no indented one."""
-    return Joining(re.compile(rb"\n(?![\t ])(?=%s)" % pattern))
+    return Joining(re.compile(rb"\n(?![\t ])(?=%s)" % pattern), by_beginning=True)
 
 
 def unless_going_on() -> Joining:
@@ -128,13 +128,13 @@ def joined(joining: Joining | LinePatterns, block: bytes, max_record_bytes: int)
     if isinstance(joining, LinePatterns):
         whole, count = joining.joined(block, separator)
     else:
-        pieces = [joining.starts.subn(separator, piece) for piece in _slices(joining, block)]
+        pieces = [joining.starts.subn(separator, piece) for piece in slices(joining, block)]
         whole = b"".join((*map(_REPLACED, pieces), separator if block else b""))
         count = sum(map(_TIMES, pieces)) + bool(block)
-    whole, divided = _divided(whole, separator, max_record_bytes)
+    whole, more = divided(whole, separator, max_record_bytes)
     if b"\n" not in whole:
-        return block, b"\n", count + divided
-    return whole, separator, count + divided
+        return block, b"\n", count + more
+    return whole, separator, count + more
 
 
 def absent_from(block: bytes) -> bytes:
@@ -158,7 +158,7 @@ def _lines(block: bytes) -> Iterator[list[bytes]]:
         start = end
 
 
-def _slices(joining: Joining, block: bytes) -> Iterator[bytes]:
+def slices(joining: Joining, block: bytes) -> Iterator[bytes]:
     """The block without its last newline, in parts that begin with one, but for the first.
 
     A part ends where the next record begins. In one that is longer than two parts it ends at any newline: should an
@@ -176,8 +176,8 @@ def _slices(joining: Joining, block: bytes) -> Iterator[bytes]:
         start = end
 
 
-def _divided(whole: bytes, separator: bytes, max_record_bytes: int) -> tuple[bytes, int]:
-    """Divides records that are too long; a step for each ``max_record_bytes``, not for each record."""
+def divided(whole: bytes, separator: bytes, max_record_bytes: int) -> tuple[bytes, int]:
+    """The same with records that are too long divided, and how often; a step for each ``max_record_bytes``."""
     parts: list[bytes] = []
     at, size = 0, len(whole)
     start = 0

@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Struct
 
-from agent.wire.format import Columns, Joining, Moment
+from agent.wire.format import Columns, Joined, Joining, Moment
+from agent.wire.heads import Read, joined_with_heads
 from agent.wire.severity import severities_of, severity_of
 from agent.wire.timestamps import Layout, times_of
 
@@ -37,6 +38,9 @@ Severities = Callable[[Sequence[bytes]], bytes]
 SLICE_BYTES: Final = 128 << 10
 SLICE_RECORDS: Final = 1000
 """What is read while the interpreter lock is kept."""
+
+FIRST_BYTES: Final = 4096
+"""So much of a block tells which shape its first record has."""
 
 SEP: Final = b"SEP"
 LINE_FEED: Final = rb"[^\x00-\x09\x0b-\xffSEP]"
@@ -63,6 +67,14 @@ class Shape(Struct, frozen=True):
 
     sure: bool = True
     """Whether no other format has such records."""
+
+    names: bytes = b""
+    """The names (``A|B``) of the levels that ``head`` looks for, where it looks at one line only."""
+
+    @property
+    def in_line(self) -> bytes:
+        """The head for text in which nothing but line feeds lies between records: time and level are its groups."""
+        return _two_groups(self).replace(SEP, b"")
 
     @property
     def pattern(self) -> re.Pattern[bytes]:
@@ -99,12 +111,25 @@ class Shaped(Struct, frozen=True):
         data, separator = single(batch.block, batch.separator)
         reader = _Reader(self.heads or self.shapes, separator, moment, data)
         times, severities, unparsed = array("q"), bytearray(), 0
-        for start, end in slices(data, separator):
-            piece = reader.read(data, start, end)
+        for start, end, count in slices(data, separator):
+            piece = reader.read(data, start, end, count)
             times += piece[0]
             severities += piece[1]
             unparsed += piece[2]
         return Columns(times, bytes(severities), unparsed)
+
+    def joined(self, block: bytes, max_record_bytes: int, moment: Moment) -> Joined | None:
+        """As agent.wire.format.Joins has it."""
+        if self.joining is None:
+            return None
+        shapes = self.heads or self.shapes
+        first = _Reader(shapes, b"\n", moment, b"\n" + block[:FIRST_BYTES])
+
+        def read(separator: bytes) -> Read:
+            reader = _Reader(shapes, separator, moment, separator + block[:FIRST_BYTES])
+            return lambda data: reader.read(data, 0, len(data), data.count(separator))
+
+        return joined_with_heads(self.joining, shapes[first.last], block, max_record_bytes, moment, read)
 
     def fields(self, record: bytes) -> Mapping[str, Any] | None:
         """The groups of the shape that the record has, without those that took no part."""
@@ -146,17 +171,18 @@ def single(block: bytes, separator: bytes) -> tuple[bytes, bytes]:
     return _INSTEAD + _INSTEAD.join(records), _INSTEAD
 
 
-def slices(data: bytes, separator: bytes) -> Iterator[tuple[int, int]]:
-    """Parts of ``data`` of about SLICE_BYTES or SLICE_RECORDS that begin with a separator and end before one."""
+def slices(data: bytes, separator: bytes) -> Iterator[tuple[int, int, int]]:
+    """Parts of ``data`` of about SLICE_BYTES or SLICE_RECORDS that begin with a separator and end before one, and how
+    many separators are in each."""
     start, last = 0, len(data) - 1
     while start < last:
         end = data.find(separator, start + SLICE_BYTES)
         end = last if end < 0 else end
-        while data.count(separator, start, end) > SLICE_RECORDS:
+        while (count := data.count(separator, start, end)) > SLICE_RECORDS:
             middle = start + (end - start) // 2
             end = data.rfind(separator, start + 1, middle)
             end = data.find(separator, middle) if end < 0 else end
-        yield start, end
+        yield start, end, count
         start = end
 
 
@@ -176,9 +202,8 @@ class _Reader:
                 return index
         return 0
 
-    def read(self, data: bytes, start: int, end: int) -> tuple[array[int], bytes, int]:
-        """Times, severities and how many records were of no shape."""
-        count = data.count(self.separator, start, end)
+    def read(self, data: bytes, start: int, end: int, count: int) -> tuple[array[int], bytes, int]:
+        """Times, severities and how many of the ``count`` records were of no shape."""
         shape = self.shapes[self.last]
         rows = _columns_of((shape,), self.separator, quick=True).findall(data, start, end)
         if len(rows) == count and NOTHING not in rows:

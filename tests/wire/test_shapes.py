@@ -64,9 +64,10 @@ def test_a_slice_holds_so_many_records_at_most_and_all_slices_all_of_them() -> N
         parts = list(shapes.slices(data, b"\n"))
         assert parts[0][0] == 0
         assert parts[-1][1] == len(data) - 1
-        assert [end for _, end in parts[:-1]] == [start for start, _ in parts[1:]]
-        assert all(data[start : start + 1] == b"\n" for start, _ in parts)
-        assert max(data.count(b"\n", start, end) for start, end in parts) <= shapes.SLICE_RECORDS
+        assert [end for _, end, _ in parts[:-1]] == [start for start, _, _ in parts[1:]]
+        assert all(data[start : start + 1] == b"\n" for start, _, _ in parts)
+        assert all(data.count(b"\n", start, end) == count for start, end, count in parts)
+        assert max(count for _, _, count in parts) <= shapes.SLICE_RECORDS
 
 
 def test_no_records_are_none() -> None:
