@@ -17,9 +17,15 @@
 # …_TOKEN_FILE. It may be interrupted at any point and run again; what is done already is not done twice. Every step is
 # in /var/log/telemetry-agent-install.log. Exit status: 0 done · 1 failed, or nothing was delivered · 2 usage.
 # shellcheck disable=SC2015  # usage and fail never return, and tests on both sides of && are meant
+
+# Whoever runs it with another shell (sh install.sh) gets bash all the same: nothing above this line is bash's own.
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@"
+set +o posix
 set -euo pipefail
 umask 022
-export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin LC_ALL=C.UTF-8
+export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin LC_ALL=C.UTF-8 LANGUAGE=C
+# What would bend Python, pip or cd; where pip gets its packages from stays.
+unset CDPATH PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONUSERBASE PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT PIP_PYTHON PIP_REQUIRE_VIRTUALENV
 
 PREFIX=/opt/telemetry-agent
 CONFIG_DIR=/etc/telemetry-agent
@@ -34,22 +40,25 @@ LOG=/var/log/telemetry-agent-install.log
 LOCK=/run/telemetry-agent-install.lock
 PENDING=$PREFIX/.restart
 LEAST_SYSTEMD=247
-HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
+LEAST_FREE_MB=150
+OURS=$PREFIX/.by-install.sh
+SCRIPT=$(readlink -f "${BASH_SOURCE[0]:-/nowhere}")
+HERE=$(dirname "$SCRIPT")
 
 ACTION=install PURGE=no DRY=no YES=no QUIET=no LOCAL=no
 WHEEL='' VERSION='' OFFLINE='' PYTHON='' OPEN=()
 METRICS_URL=${TELEMETRY_AGENT_METRICS_URL:-} METRICS_USER=${TELEMETRY_AGENT_METRICS_USER:-}
 LOGS_URL=${TELEMETRY_AGENT_LOGS_URL:-} LOGS_USER=${TELEMETRY_AGENT_LOGS_USER:-}
 TOKEN_FILE=${TELEMETRY_AGENT_TOKEN_FILE:-}
-WORK='' STEP=0 SAID=no CHANGED=no STARTED=no HUSHED=no
+WORK='' DIR='' STEP=0 SAID=no CHANGED=no STARTED=no HUSHED=no WROTE=no
 
 # ---------------------------------------------------------------- what is said and logged
 
-log() { [ ! -w "$LOG" ] || printf '%s %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$*" >>"$LOG"; }
+log() { [ ! -w "$LOG" ] || printf '%s %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$*" 2>/dev/null >>"$LOG" || :; } # a full disk is told by what fails
 say() { log "$*"; [ "$QUIET" = yes ] || printf '%s\n' "$*"; }
 step() { STEP=$((STEP + 1)); say "[$STEP] $*"; }
 note() { say "    $*"; }
-warn() { log "$*"; printf '%s\n' "$*" >&2; }
+warn() { log "$*"; printf '%s\n' "$*" >&2 || :; }
 fail() { SAID=yes; warn "install.sh: $1"; shift; for line in "$@"; do warn "  $line"; done; exit 1; }
 usage() { SAID=yes; printf 'install.sh: %s\n' "$*" >&2; printf '  ./install.sh --help says more\n' >&2; exit 2; }
 
@@ -59,7 +68,7 @@ run() {
   log "+ $*"
   local status=0
   "$@" >"$WORK/said" 2>&1 </dev/null || status=$?
-  [ ! -w "$LOG" ] || cat "$WORK/said" >>"$LOG"
+  [ ! -w "$LOG" ] || cat "$WORK/said" 2>/dev/null >>"$LOG" || :
   [ "$status" = 0 ] || { tail -n 8 "$WORK/said" >&2; return "$status"; }
 }
 
@@ -86,11 +95,13 @@ remove() {
 # shellcheck disable=SC2317,SC2329  # the trap calls it
 tidy() {
   local status=$?
-  trap - EXIT INT TERM HUP
+  trap - EXIT INT TERM HUP PIPE
   [ "$HUSHED" = no ] || stty echo </dev/tty || :
   [ -z "$WORK" ] || rm -rf "$WORK" "$WORK.credentials"
+  # Half a version is of no use, and may be what fills the disk.
+  [ "$status" = 0 ] || [ -z "$DIR" ] || ! half "$DIR" || rm -rf --one-file-system "$DIR"
   [ "$status" -lt 128 ] || warn "install.sh: interrupted; run it again, it goes on from where it was"
-  [ "$status" != 1 ] || [ "$SAID" = yes ] || warn "install.sh: step $STEP failed; the last words are above, all of them in $LOG"
+  [ "$status" = 0 ] || [ "$status" -ge 128 ] || [ "$SAID" = yes ] || warn "install.sh: step $STEP failed; the last words are above, all of them in $LOG"
   exit "$status"
 }
 
@@ -118,22 +129,58 @@ arguments() {
       --dry-run) DRY=yes; shift;;
       --yes | -y) YES=yes; shift;;
       --quiet | -q) QUIET=yes; shift;;
-      --help | -h) sed -n '2,/^# shellcheck/{/^# shellcheck/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; exit 0;;
+      --help | -h) sed -n '2,/^# shellcheck/{/^# shellcheck/d;s/^# \{0,1\}//;p}' "$SCRIPT"; exit 0;;
       *) usage "'$1' is not an option";;
     esac
   done
   [ "$PURGE" = no ] || [ "$ACTION" = uninstall ] || usage "--purge goes with --uninstall"
   [ -z "$WHEEL" ] || [ -f "$WHEEL" ] || usage "--wheel $WHEEL: no such file"
+  case ${WHEEL##*/} in '' | telemetry_agent-[0-9]*.whl) ;; *) usage "--wheel $WHEEL: not a wheel of telemetry-agent (telemetry_agent-….whl)";; esac
+  case $VERSION in '') ;; *[!0-9A-Za-z.+!]* | [!0-9]*) usage "--version $VERSION: not a version";; esac
   [ -z "$WHEEL" ] || [ -z "$VERSION" ] || usage "--wheel and --version name two things; give one"
   [ -z "$OFFLINE" ] || [ -d "$OFFLINE" ] || usage "--offline $OFFLINE: no such directory"
-  [ -z "$TOKEN_FILE" ] || [ -s "$TOKEN_FILE" ] || usage "--token-file $TOKEN_FILE: no such file, or an empty one"
+  [ -z "$TOKEN_FILE" ] || { [ -r "$TOKEN_FILE" ] && [ ! -d "$TOKEN_FILE" ]; } || usage "--token-file $TOKEN_FILE: no such file"
+  addresses
   [ -z "$METRICS_USER$LOGS_USER" ] || [ -n "$TOKEN_FILE" ] || [ -e "$CONFIG" ] ||
     usage "a user needs its token: --token-file FILE"
   local name
+  # From here on nothing depends on where it was started, which Python would look for modules.
+  for name in WHEEL OFFLINE PYTHON TOKEN_FILE; do
+    case ${!name} in '' | /*) ;; *) printf -v "$name" %s "$PWD/${!name}";; esac
+  done
+  cd /
   for name in ${OPEN[@]+"${OPEN[@]}"}; do
     [ -f "$HERE/packaging/systemd/$UNIT.d/$name.conf.example" ] ||
       usage "--open $name: there are $(cd "$HERE/packaging/systemd/$UNIT.d" && printf '%s ' *.example | sed 's/\.conf\.example//g')"
   done
+}
+
+addresses() { # what they hold is not said: it may be a secret
+  local name host
+  for name in METRICS_URL LOGS_URL; do
+    host=${!name#http*://}
+    case ${!name} in
+      '') ;;
+      *[[:space:]]*) usage "$(flag "$name") holds a space or a line break";;
+      http://?* | https://?*) [ "${host%%/*}" = "${host%%[/@]*}" ] || usage "$(flag "$name") holds a user or a password; users have an option, and --token-file takes what is secret";;
+      *) usage "$(flag "$name") does not begin with http:// or https://";;
+    esac
+  done
+}
+
+flag() { local name=${1,,}; printf -- '--%s' "${name/_/-}"; } # METRICS_URL: --metrics-url
+
+# One line, whatever ended it; from /dev/stdin too, which can be read once.
+take_token() {
+  [ -n "$TOKEN_FILE" ] && [ "$TOKEN_FILE" != "$WORK/token" ] || return 0
+  (umask 077 && tr -d '\r\0' <"$TOKEN_FILE" | sed '/^[[:space:]]*$/d' >"$WORK/token-given")
+  case $(wc -l <"$WORK/token-given") in
+    0) [ -s "$WORK/token-given" ] || usage "--token-file $TOKEN_FILE is empty";;
+    1) ;;
+    *) usage "--token-file $TOKEN_FILE has several lines; the token alone belongs in it";;
+  esac
+  (umask 077 && tr -d '\n' <"$WORK/token-given" >"$WORK/token")
+  TOKEN_FILE=$WORK/token
 }
 
 asked() { # PROMPT: what is answered
@@ -166,6 +213,7 @@ where_to_ship() {
     *) usage "1, 2 or 3";;
   esac
   [ -n "$METRICS_URL$LOGS_URL" ] || usage "no URL was given; run it again with --local to ship nowhere"
+  addresses
   if [ -z "$TOKEN_FILE" ]; then
     local token
     HUSHED=yes
@@ -190,16 +238,17 @@ os_release() (
 machine() {
   [ "$(uname -s)" = Linux ] || fail "this is $(uname -s); the agent runs on Linux"
   case $(uname -m) in x86_64 | aarch64) ;; *) fail "this machine is $(uname -m); there is x86_64 (amd64) and aarch64 (arm64)";; esac
+  [ "$(getconf LONG_BIT 2>/dev/null || echo 64)" = 64 ] || fail "this system is 32 bits wide on a $(uname -m) kernel; the agent needs one of 64 bits"
   ID=$(os_release ID) ID_LIKE=$(os_release ID_LIKE) PRETTY_NAME=$(os_release PRETTY_NAME)
   case " $ID $ID_LIKE " in
     *' debian '* | *' ubuntu '*) MANAGER=apt-get;;
-    *' fedora '* | *' rhel '* | *' centos '* | *' amzn '*) MANAGER=$(command -v dnf || command -v yum || command -v microdnf || echo dnf);;
+    *' fedora '* | *' rhel '* | *' centos '* | *' amzn '*) MANAGER=$(command -v dnf || command -v dnf5 || command -v yum || command -v microdnf || echo dnf);;
     *suse*) MANAGER=zypper;;
     *' arch '*) MANAGER=pacman;;
     *) MANAGER='';;
   esac
   if [ ! -d /run/systemd/system ]; then
-    if grep -qi microsoft /proc/sys/kernel/osrelease; then
+    if grep -qis microsoft /proc/sys/kernel/osrelease /proc/version; then
       fail "systemd does not run in this WSL" "Switch it on: add these two lines to /etc/wsl.conf" "  [boot]" "  systemd=true" \
         "then, in Windows: wsl.exe --shutdown, open the distribution again, and run this again."
     fi
@@ -210,46 +259,87 @@ machine() {
   [ "${SYSTEMD:-0}" -ge "$LEAST_SYSTEMD" ] ||
     fail "systemd is ${SYSTEMD:-unknown}, and $LEAST_SYSTEMD is the oldest that takes the unit's credentials and sandbox" \
       "Upgrade the distribution ($PRETTY_NAME), or run the agent in the foreground by a unit of your own."
-  local package
-  for package in /usr/lib/systemd/system/$UNIT /lib/systemd/system/$UNIT; do
-    [ ! -e "$package" ] || fail "the agent is installed as a package here ($package)" \
-      "Upgrade or remove it with ${MANAGER:-the package manager}; the two do not go together."
-  done
+  foreign
   note "$PRETTY_NAME, $(uname -m), systemd $SYSTEMD"
 }
 
-python_fits() { "$1" -c 'import sys, ssl, sqlite3, ctypes, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
+needs() {
+  local pair missing=''
+  for pair in cmp:diffutils find:findutils xargs:findutils tar:tar awk:gawk sed:sed grep:grep flock:util-linux setpriv:util-linux systemd-sysusers:systemd; do
+    command -v "${pair%:*}" >/dev/null || missing="$missing ${pair%:*} (package ${pair#*:})"
+  done
+  [ -z "$missing" ] || fail "this machine lacks$missing" "Install that and run this again. Nothing was changed."
+}
 
-find_python() { # sets PYTHON where there is one
+# What somebody else put where it goes is left alone.
+foreign() {
+  local package folder home
+  for package in /usr/lib/systemd/system/$UNIT /lib/systemd/system/$UNIT; do
+    [ ! -e "$package" ] || fail "the agent is installed as a package here ($package)" \
+      "Upgrade, roll back or remove it with ${MANAGER:-the package manager}; the two do not go together."
+  done
+  [ ! -e "$PREFIX" ] || [ -d "$PREFIX" ] || fail "$PREFIX is there and no folder; it was left as it is"
+  if [ -d "$PREFIX" ] && [ ! -e "$OURS" ] && [ -n "$(ls -A "$PREFIX")" ]; then
+    for folder in "$PREFIX"/*/; do ! ours "$folder" || return 0; done
+    fail "$PREFIX is there, and not by this script" "Its files were left as they are: move them elsewhere and run this again."
+  fi
+}
+
+ours() { [ -e "$1/.complete" ] || [ -e "$1/.half" ]; } # FOLDER: whether it is a version, or half of one
+half() { [ -e "$1/.half" ] && [ ! -e "$1/.complete" ]; }
+
+home_of_user() { getent passwd telemetry-agent | cut -d: -f6 || :; }
+
+# New enough, whole, and where the agent's user may run it too: not one of root's own.
+python_fits() {
+  local anyone=()
+  [ "$(id -u)" != 0 ] || anyone=(setpriv --reuid=65534 --regid=65534 --clear-groups)
+  ${anyone[@]+"${anyone[@]}"} "$1" -I -c 'import sys, ssl, sqlite3, ctypes, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
+}
+
+find_python() { # sets PYTHON where there is one; one with pip is better
   local name found
   for name in python3 python3.11 python3.12 python3.13 python3.14; do
     for found in "/usr/bin/$name" "/usr/local/bin/$name" "$(command -v "$name" || :)"; do
-      if [ -n "$found" ] && python_fits "$found"; then PYTHON=$found; return; fi
+      [ -n "$found" ] && python_fits "$found" || continue
+      if has_pip "$found"; then PYTHON=$found; return; fi
+      PYTHON=${PYTHON:-$found}
     done
   done
-  return 1
+  [ -n "$PYTHON" ]
 }
 
-has_pip() { "$PYTHON" -c 'import ensurepip' 2>/dev/null || ls "${OFFLINE:-/nowhere}"/pip-*.whl >/dev/null 2>&1; }
+has_pip() { "$1" -I -c 'import ensurepip' 2>/dev/null || ls "${OFFLINE:-/nowhere}"/pip-*.whl >/dev/null 2>&1; }
 
-packages_of_python() { # what the distribution has, one installable set a line, the best first
+# What the distribution has, one installable set a line, the best first. How its packages are called:
+#   Debian, Ubuntu       python3.13 and python3.13-venv, which has pip
+#   Fedora, RHEL 10      python3 is new enough; others, as python3.12, beside it
+#   RHEL 9, Amazon 2023  python3 is 3.9; python3.11 (9.2), python3.12 (9.4) beside it: docs.redhat.com, "Installing and
+#                        using dynamic programming languages", table 1.1; venv and pip come with them
+#   openSUSE, SLES       python313 and so on beside python3, which is 3.6 in Leap 15
+#   Arch                 python
+packages_of_python() {
   local version
   case $MANAGER in
     apt-get)
-      if [ -n "$PYTHON" ]; then echo "$("$PYTHON" -c 'import sys; print("python%d.%d" % sys.version_info[:2])')-venv"; return; fi
-      for version in 3.13 3.12 3.11; do
+      if [ -n "$PYTHON" ]; then echo "$("$PYTHON" -I -c 'import sys; print("python%d.%d" % sys.version_info[:2])')-venv"; return; fi
+      for version in 3.13 3.12 3.11 3.14; do
         ! apt-cache show "python$version-venv" >/dev/null 2>&1 || echo "python$version python$version-venv"
       done;;
-    *dnf | *yum) for version in 3.12 3.13 3.11; do ! "$MANAGER" -q list "python$version" >/dev/null 2>&1 || echo "python$version"; done;;
-    zypper) for version in 312 313 311; do ! zypper -q info "python$version" 2>/dev/null | grep -q '^Name' || echo "python$version"; done;;
+    *dnf | *dnf5 | *yum)
+      ! offers python3 | grep -qE -- '-[0-9]+:3\.(1[1-9]|[2-9][0-9])' || echo python3
+      for version in 3.12 3.13 3.11 3.14; do [ -z "$(offers "python$version")" ] || echo "python$version"; done;;
+    zypper) for version in 312 313 311 314; do ! zypper -q --non-interactive info "python$version" 2>/dev/null | grep -q '^Name' || echo "python$version"; done;;
     pacman) echo python;;
   esac
 }
 
+offers() { "$MANAGER" -q -y repoquery "$1" 2>/dev/null || :; } # NAME: packages, as name-epoch:version-release
+
 install_packages() {
   case $MANAGER in
     apt-get) run env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 --no-install-recommends install "$@";;
-    zypper) run zypper --non-interactive install "$@";;
+    zypper) run env ZYPP_LOCK_TIMEOUT=300 zypper --non-interactive install "$@";;
     pacman) run pacman --noconfirm --needed -S "$@";;
     *) run "$MANAGER" -y install "$@";;
   esac
@@ -257,8 +347,8 @@ install_packages() {
 
 python() {
   if [ -n "$PYTHON" ]; then
-    python_fits "$PYTHON" || fail "--python $PYTHON is not Python 3.11 or newer with ssl, sqlite3, ctypes and venv"
-  elif ! find_python || ! has_pip; then
+    python_fits "$PYTHON" || fail "--python $PYTHON is not Python 3.11 or newer with ssl, sqlite3, ctypes and venv that every user may run"
+  elif ! find_python || ! has_pip "$PYTHON"; then
     [ "$MANAGER" != apt-get ] || [ "$DRY" = yes ] || [ -n "$OFFLINE" ] || run apt-get -q update || :
     local packages=() line
     line=$(packages_of_python | head -n 1)
@@ -267,15 +357,17 @@ python() {
     note "installing ${packages[*]} with ${MANAGER##*/}"
     install_packages "${packages[@]}" || fail "${packages[*]} could not be installed" "Its own words are above and in $LOG."
     if [ "$DRY" = yes ]; then PYTHON=${PYTHON:-/usr/bin/python3}; return; fi
+    PYTHON=''
     find_python || no_python
   fi
-  has_pip || fail "$PYTHON has no ensurepip, and there is no pip-*.whl in ${OFFLINE:-an --offline directory}"
+  has_pip "$PYTHON" || fail "$PYTHON has no ensurepip, and there is no pip-*.whl in ${OFFLINE:-an --offline directory}"
   note "$PYTHON, $("$PYTHON" --version)"
 }
 
 no_python() {
-  fail "$PRETTY_NAME has $(python3 --version 2>/dev/null || echo 'no Python'); the agent needs Python 3.11 or newer, and this distribution has none" \
+  fail "$PRETTY_NAME has $(python3 --version 2>/dev/null || echo 'no Python'); the agent needs Python 3.11 or newer, and $(if [ -n "$MANAGER" ]; then echo "${MANAGER##*/} offers none"; else echo "its package manager is not one of apt, dnf, zypper and pacman"; fi)" \
     "Ways out:" \
+    "  where its repositories cannot be reached just now: put that right and run this again, or" \
     "  upgrade to a newer release (Debian 12, Ubuntu 24.04, RHEL 9 and their likes have one), or" \
     "  bring one: uv python install --install-dir /opt/python 3.12   and run this again with" \
     "             --python /opt/python/cpython-3.12…/bin/python3 (a place that every user may read)." \
@@ -288,7 +380,7 @@ no_python() {
 name_version() {
   local version
   if [ -z "$WHEEL$VERSION" ] && [ ! -f "$HERE/pyproject.toml" ] && [ -n "$OFFLINE" ]; then
-    WHEEL=$(find "$OFFLINE" -name 'telemetry_agent-*.whl' | sort -V | tail -n 1)
+    WHEEL=$(find "$OFFLINE" -name 'telemetry_agent-[0-9]*.whl' | sort -V | tail -n 1)
   fi
   if [ -n "$WHEEL" ]; then
     version=$(basename "$WHEEL" | cut -d- -f2)
@@ -296,7 +388,7 @@ name_version() {
   elif [ -n "$VERSION" ]; then
     version=$VERSION BUILD=index
   else
-    [ -f "$HERE/pyproject.toml" ] || fail "there is no checkout around $HERE" "Give --wheel FILE, --version VERSION or --offline DIR with a wheel of it."
+    [ -f "$HERE/pyproject.toml" ] || fail "there is no checkout around ${SCRIPT:-this script}" "Give --wheel FILE, --version VERSION or --offline DIR with a wheel of it."
     version=$(sed -nE 's/^__version__ = "(.*)"/\1/p' "$HERE/agent/__init__.py")
     BUILD=$(cd "$HERE" && find agent packaging pyproject.toml -type f ! -path '*/__pycache__/*' -print0 | sort -z | xargs -0 sha256sum | sha256sum | cut -c1-16)
   fi
@@ -307,21 +399,26 @@ name_version() {
   DIR=$PREFIX/$NAME
 }
 
-pip() {
-  local where=()
-  [ -z "$OFFLINE" ] || where=(PIP_NO_INDEX=1 "PIP_FIND_LINKS=$OFFLINE")
-  run env PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PIP_NO_CACHE_DIR=1 ${where[@]+"${where[@]}"} "$DIR/bin/python" "${PIP[@]}" "$@"
+pip() { # VERB …
+  local where=() verb=$1
+  shift
+  [ -z "$OFFLINE" ] || [ "$verb" = uninstall ] || where=(--no-index --find-links "$OFFLINE") # not in the environment, where a space parts two
+  run env PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PIP_NO_CACHE_DIR=1 "$DIR/bin/python" "${PIP[@]}" "$verb" ${where[@]+"${where[@]}"} "$@"
 }
 
 # Built aside of everything that runs; .complete comes last, and a folder without it is made anew.
 build_version() {
   if [ -e "$DIR/.complete" ] && [ "$(cat "$DIR/.complete")" = "$BUILD" ]; then note "$NAME is there already"; return; fi
   if [ "$DRY" = yes ]; then note "would install $NAME into $DIR"; return; fi
-  rm -rf --one-file-system "$DIR"
-  mkdir -p "$DIR"
+  [ ! -e "$DIR" ] || ours "$DIR" || fail "$DIR is there, and not by this script; it was left as it is"
+  local folder
+  for folder in "$PREFIX"/*/; do ! half "$folder" || remove "${folder%/}"; done
+  remove "$DIR"
+  mkdir -p "$PREFIX" && : >"$OURS" && mkdir "$DIR" && : >"$DIR/.half"
+  room
   run "$PYTHON" -m venv --without-pip "$DIR"
   PIP=(-m pip)
-  if "$PYTHON" -c 'import ensurepip' 2>/dev/null; then
+  if "$PYTHON" -I -c 'import ensurepip' 2>/dev/null; then
     run "$DIR/bin/python" -m ensurepip
   else
     PIP=("$(find "$OFFLINE" -name 'pip-*.whl' | sort -V | tail -n 1)/pip")
@@ -353,12 +450,27 @@ for module in pkgutil.walk_packages(agent.__path__, "agent."):
   cp -R "$HERE"/packaging/{systemd,scripts,sysusers.d,tmpfiles.d} "$DIR/packaging/"
   run "$DIR/bin/telemetry-agent" --version
   sync -f "$DIR" 2>/dev/null || sync
-  printf '%s\n' "$BUILD" >"$DIR/.complete.new" && mv "$DIR/.complete.new" "$DIR/.complete"
+  printf '%s\n' "$BUILD" >"$DIR/.complete.new"
+  mv "$DIR/.complete.new" "$DIR/.complete"
+  rm -f "$DIR/.half"
+}
+
+# What would only show half way through, in other words.
+room() {
+  local free
+  free=$(df -Pk "$DIR" | awk 'END {print int($4 / 1024)}')
+  [ "$free" -ge "$LEAST_FREE_MB" ] || fail "$PREFIX has $free MB free; a version takes $LEAST_FREE_MB"
+  printf '#!/bin/sh\n' >"$DIR/.half" && chmod 755 "$DIR/.half"
+  "$DIR/.half" 2>/dev/null || fail "nothing may be executed below $PREFIX: its file system is mounted noexec" \
+    "Mount it with exec, or make $PREFIX a link to a folder on another one."
 }
 
 # ---------------------------------------------------------------- user, configuration, secret
 
 user_and_directories() {
+  local home
+  home=$(home_of_user)
+  [ -z "$home" ] || [ "$home" = "$STATE" ] || warn "    there is a user telemetry-agent already, with the home $home: it is the service's from now on, and --purge leaves it"
   run systemd-sysusers "$DIR/packaging/sysusers.d/telemetry-agent.conf"
   run systemd-tmpfiles --create "$DIR/packaging/tmpfiles.d/telemetry-agent.conf"
 }
@@ -399,6 +511,7 @@ write_configuration() {
   else
     configuration >"$WORK/config.toml"
     place "$WORK/config.toml" "$CONFIG" 0640 telemetry-agent
+    WROTE=yes
   fi
 }
 
@@ -443,8 +556,16 @@ check() { # DIR
   cd /
   run setpriv --reuid=telemetry-agent --regid=telemetry-agent --init-groups \
     env PYTHONDONTWRITEBYTECODE=1 ${environment[@]+"${environment[@]}"} CREDENTIALS_DIRECTORY="$credentials" "$1/bin/telemetry-agent" check --config "$CONFIG" ||
-    fail "the configuration has the faults above; nothing was started or stopped" "Put it right in $CONFIG and run this again."
+    faulty
   note "$(head -n 1 "$WORK/said")"
+}
+
+faulty() {
+  if [ "$WROTE" = yes ]; then
+    rm -f "$CONFIG"
+    fail "what was given makes a configuration with the faults above; it was not kept, and nothing was started or stopped"
+  fi
+  fail "the configuration has the faults above; nothing was started or stopped" "Put it right in $CONFIG and run this again."
 }
 
 # ---------------------------------------------------------------- the service
@@ -473,6 +594,12 @@ activate() { # DIR
     [ ! -L "$PREFIX/current" ] || link "$(readlink "$PREFIX/current")" "$PREFIX/previous"
     link "$(basename "$1")" "$PREFIX/current"
   fi
+}
+
+# With SELinux, systemd starts only what has the label of a program: bin_t, which the policy gives below /opt/…/bin.
+relabel() {
+  [ -e /sys/fs/selinux/enforce ] && command -v restorecon >/dev/null || return 0
+  run restorecon -R "$PREFIX" "$CONFIG_DIR" "$COMMAND" "$UNITS"/telemetry-agent* || :
 }
 
 # Starts what is not running, and again what runs and has changed; returns when it has said READY.
@@ -559,7 +686,7 @@ prune() {
   kept=" $(readlink "$PREFIX/current" || :) $(readlink "$PREFIX/previous" || :) "
   for folder in "$PREFIX"/*/; do
     folder=${folder%/}
-    [ ! -L "$folder" ] && [ -d "$folder" ] || continue
+    [ ! -L "$folder" ] && ours "$folder" || continue
     case $kept in *" ${folder##*/} "*) ;; *) remove "$folder";; esac
   done
 }
@@ -587,6 +714,7 @@ install_or_upgrade() {
   step "Starting"
   [ -z "$before" ] || after=$(delivered_before)
   activate "$DIR"
+  relabel
   if ! start; then
     not_started
     [ -n "$before" ] && [ "$before" != "$DIR" ] && [ -e "$before/.complete" ] || fail "it did not start; see journalctl -u $UNIT"
@@ -621,6 +749,7 @@ TEXT
 
 roll_back() {
   local back
+  foreign
   back=$(readlink "$PREFIX/previous" || :)
   [ -n "$back" ] && [ -e "$PREFIX/$back/.complete" ] || fail "there is no previous version in $PREFIX"
   SYSTEMD=$(systemctl --version | sed -nE '1s/^systemd ([0-9]+).*/\1/p')
@@ -631,6 +760,7 @@ roll_back() {
 }
 
 uninstall() {
+  foreign
   if [ "$PURGE" = yes ] && [ "$YES" = no ] && [ "$DRY" = no ]; then
     [ -t 0 ] || usage "--purge deletes the configuration and all data; --yes says that this is meant"
     case $(asked "Delete $CONFIG_DIR, $STATE with all that waits there, the logs and the user? (yes/no)") in yes) ;; *) usage "nothing was removed";; esac
@@ -644,14 +774,17 @@ uninstall() {
   local wanted
   for wanted in "$UNITS"/*.wants/telemetry-agent*; do remove "$wanted"; done
   remove "$UNITS"/telemetry-agent.service "$UNITS"/telemetry-agent@.service "$UNITS"/telemetry-agent.socket "$UNITS"/telemetry-agent-syslog-{udp,tcp}.socket
-  remove "$COMMAND" "$PREFIX"
+  for wanted in "$PREFIX"/*/; do [ -L "${wanted%/}" ] || ! ours "$wanted" || remove "${wanted%/}"; done
+  remove "$COMMAND" "$PREFIX"/{current,previous}{,.new} "$PENDING" "$OURS"
+  [ ! -d "$PREFIX" ] || [ "$DRY" = yes ] || rmdir "$(readlink -f "$PREFIX")" 2>/dev/null || warn "    what is left in $PREFIX is not from here, or it is a file system of its own"
+  [ ! -L "$PREFIX" ] || [ -e "$PREFIX" ] || remove "$PREFIX"
   if [ "$PURGE" = yes ]; then
     remove "$DROP_INS" "$UNITS"/telemetry-agent@.service.d "$UNITS"/telemetry-agent*.socket.d "$CONFIG_DIR" /etc/default/telemetry-agent*
     remove "$STATE" "$STATE"-* /var/log/telemetry-agent /var/log/telemetry-agent-[!i]* /run/telemetry-agent /run/telemetry-agent-[!i]*
-    ! getent passwd telemetry-agent >/dev/null || run userdel telemetry-agent || :
-    ! getent group telemetry-agent >/dev/null || run groupdel telemetry-agent || :
+    if [ "$(home_of_user)" = "$STATE" ]; then run userdel telemetry-agent || :; fi
+    getent passwd telemetry-agent >/dev/null || ! getent group telemetry-agent >/dev/null || run groupdel telemetry-agent || :
   fi
-  run systemctl daemon-reload
+  run systemctl daemon-reload 2>/dev/null || :
   run systemctl reset-failed 'telemetry-agent*' 2>/dev/null || :
   if [ "$PURGE" = yes ]; then
     say "Done. Nothing of it is left."
@@ -667,13 +800,18 @@ main() {
   trap tidy EXIT
   trap 'exit 130' INT
   trap 'exit 143' TERM HUP
+  trap 'exit 141' PIPE
+  needs
   if [ "$DRY" = no ]; then
     [ "$(id -u)" = 0 ] || fail "it takes root: sudo ./install.sh" "--dry-run says what it would do, and takes none."
     exec 9>"$LOCK"
-    flock -n 9 || fail "another install.sh is at work"
+    flock -n 9 || fail "another install.sh is at work, or what one that was killed had begun; it will be over in a moment"
+    # What one that was killed had to leave: the token may be in it.
+    find "${WORK%/*}" -maxdepth 1 -type d -user root -name 'telemetry-agent-install.??????*' ! -path "$WORK*" -exec rm -rf {} +
     (umask 027 && : >>"$LOG")
     log "install.sh $ACTION, by ${SUDO_USER:-root}"
   fi
+  take_token
   case $ACTION in
     install | upgrade) install_or_upgrade;;
     rollback) roll_back;;
