@@ -5,6 +5,7 @@
     {"signal":"metrics","source":"process.errors","time_ns":"1700000000000000001","labels":{…},
      "series":"errors_total{code=\\"500\\"}","value":3.0,"families":[["errors_total","counter","Errors."]],…}
 
+    read_ns                       beside time_ns where that is what the record itself says: when it was read
     line_base64, series_base64    instead of line, series where these are not UTF-8
     value_bits                    instead of value where JSON has no number for it: the 64 bits in hexadecimal
     families                      with the first record of a batch only
@@ -44,6 +45,7 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     signal: Literal["logs", "metrics"]
     source: str
     time_ns: str | int
+    read_ns: str = ""
     labels: dict[str, str] = {}
     line: str | None = None
     line_base64: str | None = None
@@ -93,6 +95,7 @@ def _of_logs(batch: Logs) -> Iterator[dict[str, object]]:
             "signal": "logs",
             "source": batch.source,
             "time_ns": str(time_ns),
+            "read_ns": "" if times is None else str(batch.first_time_ns + index),
             "labels": labels,
             **_text("line", record),
             "severity": 0 if severities is None else severities[index],

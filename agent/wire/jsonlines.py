@@ -1,10 +1,11 @@
 """This file writes batches as JSON lines (jsonlines.org): one object a record, UTF-8, each ended by a newline.
 
-    {"time":"2023-11-14T22:13:20.123456789Z","source":"file.nginx","labels":{…},"line":"…","severity":"info",
-     "metadata":{…}}
+    {"time":"2023-11-14T22:13:20.123456789Z","source":"file.nginx","labels":{…},"line":"…",
+     "read":"2023-11-14T22:13:21.000000001Z","severity":"info","metadata":{…}}
     {"time":"…","source":"process.errors","labels":{…},"series":"errors_total{code=\\"500\\"}","value":3.0}
 
-``severity`` and ``metadata`` are there where a record has them. A value that JSON has no number for is the string
+``severity`` and ``metadata`` are there where a record has them, ``read`` where ``time`` is what the record itself says:
+it is when the record was read. A value that JSON has no number for is the string
 ``NaN``, ``+Inf`` or ``-Inf``. Every newline inside a record is escaped, so that a line is always one whole record.
 """
 
@@ -87,7 +88,15 @@ def _ends(batch: Logs, first: int, last: int) -> list[bytes]:
     for index, pairs in batch.metadata.items():
         if first <= index < last:
             ends[index - first] = ends[index - first][:-2] + b',"metadata":' + _object(pairs) + b"}\n"
-    return ends
+    if batch.times_ns is None:
+        return ends
+    return list(map(bytes.__add__, _read(range(batch.first_time_ns + first, batch.first_time_ns + last)), ends))
+
+
+def _read(times_ns: range) -> Iterator[bytes]:
+    """When each record was read, for those that say a time of their own."""
+    seconds = (_SECONDS[time_ns // NANOSECONDS][len(START) :] for time_ns in times_ns)
+    return map(b',"read":"%s%09dZ"'.__mod__, zip(seconds, map(mod, times_ns, repeat(NANOSECONDS)), strict=True))
 
 
 def _severity(number: int) -> bytes:

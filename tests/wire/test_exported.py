@@ -152,3 +152,10 @@ def test_keys_that_others_added_are_let_pass() -> None:
 def test_a_batch_that_does_not_hold_what_it_says_is_refused() -> None:
     with pytest.raises(ValueError, match="says it holds 3 records and holds 1"):
         lines(replace(logs([b"a"]), count=3))
+
+
+def test_when_a_record_was_read_is_written_beside_the_time_that_it_says() -> None:
+    own = Logs("file.app", (), b"x\ny\n", 2, times_ns=array("q", [5, 6]), first_time_ns=TIME_NS)
+    told = [json.loads(line) for line in exported.encode(own)]
+    assert [(each["time_ns"], each["read_ns"]) for each in told] == [("5", str(TIME_NS)), ("6", str(TIME_NS + 1))]
+    assert "read_ns" not in json.loads(next(exported.encode(replace(own, times_ns=None))))

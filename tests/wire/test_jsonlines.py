@@ -75,6 +75,13 @@ def test_times_rise_across_a_second_and_across_pieces():
     }
 
 
+def test_when_a_record_was_read_stands_beside_the_time_that_it_says():
+    found = read(logs([b"x"] * 12, times_ns=array("q", range(12)), severities=bytes([9] * 12)))
+    assert [nanoseconds(each["time"]) for each in found] == list(range(12))
+    assert [nanoseconds(each["read"]) for each in found] == list(range(FIRST_NS, FIRST_NS + 12))
+    assert all("read" not in each for each in read(logs([b"x"])))
+
+
 def test_metadata_stays_with_its_record():
     found = read(logs([b"a", b"b"], metadata={1: (("trace_id", "x\ny"),)}))
     assert [each.get("metadata") for each in found] == [None, {"trace_id": "x\ny"}]
