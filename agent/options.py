@@ -13,6 +13,10 @@ from msgspec import Meta
 
 SECRET = {"secret": True}
 
+Text = Annotated[str, Meta(min_length=1)]
+LabelName = Annotated[str, Meta(pattern="^[a-zA-Z_][a-zA-Z0-9_]*$")]
+"""The name of a label (Prometheus data model)."""
+
 
 class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What every table of the configuration is read into."""

@@ -7,9 +7,12 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from agent.options import Options, SourceOptions
+from agent.options import Options, SourceOptions, Text
 
-Expression = Annotated[str, Meta(min_length=1)]
+Timezone = Annotated[
+    Text | None,
+    Meta(description='Zone of times that name none, such as "Europe/Berlin"; that of this machine when left out.'),
+]
 Named = Literal[
     "none",
     "auto",
@@ -34,7 +37,7 @@ class Regex(Options, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A format of one's own."""
 
     regex: Annotated[
-        Expression,
+        Text,
         Meta(
             description="Python regular expression with named groups, which become fields. 'time' (or 'timestamp') is "
             "the record's time, 'level' (or 'severity') its level, 'message' its text."
@@ -46,11 +49,11 @@ class Multiline(Options, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How lines make records."""
 
     start: Annotated[
-        Expression | None, Meta(description="A line in which this regular expression is found begins a record.")
+        Text | None, Meta(description="A line in which this regular expression is found begins a record.")
     ] = None
-    end: Annotated[
-        Expression | None, Meta(description="A line in which this regular expression is found ends a record.")
-    ] = None
+    end: Annotated[Text | None, Meta(description="A line in which this regular expression is found ends a record.")] = (
+        None
+    )
 
 
 class ParseOptions(SourceOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -74,10 +77,7 @@ class ParseOptions(SourceOptions, frozen=True, forbid_unknown_fields=True, kw_on
     max_record_bytes: Annotated[
         int, Meta(ge=1024, le=4 << 20, description="A longer record of several lines is divided between two of them.")
     ] = 256 << 10
-    timezone: Annotated[
-        Expression | None,
-        Meta(description='Zone of times that name none, such as "Europe/Berlin"; that of this machine when left out.'),
-    ] = None
+    timezone: Timezone = None
 
     def faults(self) -> Iterator[tuple[str, str]]:
         """Pairs of key and message for what the types of the single options cannot say."""
@@ -93,7 +93,7 @@ class ParseOptions(SourceOptions, frozen=True, forbid_unknown_fields=True, kw_on
             if expression:
                 yield from expression_faults(key, expression)
         if self.timezone is not None:
-            yield from _zone_faults(self.timezone)
+            yield from zone_faults(self.timezone)
 
 
 def expression_faults(key: str, expression: str) -> Iterator[tuple[str, str]]:
@@ -109,7 +109,8 @@ def expression_faults(key: str, expression: str) -> Iterator[tuple[str, str]]:
             yield key, "has no named group; what is to be a field is written (?P<name>…)"
 
 
-def _zone_faults(name: str) -> Iterator[tuple[str, str]]:
+def zone_faults(name: str) -> Iterator[tuple[str, str]]:
+    """Why ``name``, the value of ``timezone``, is no time zone here."""
     from zoneinfo import ZoneInfo
 
     try:

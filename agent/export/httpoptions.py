@@ -68,6 +68,25 @@ class HttpDestinationOptions(DestinationOptions, frozen=True, forbid_unknown_fie
         yield from _header_faults(self.headers)
 
 
+class TenantOptions(HttpDestinationOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How Grafana's own servers are reached: one may hold several tenants apart."""
+
+    tenant: Annotated[
+        str | None, Meta(description="Tenant of a server with several (X-Scope-OrgID); Grafana Cloud needs none.")
+    ] = None
+
+    @property
+    def tenant_header(self) -> dict[str, str]:
+        """The header that names the tenant, where there is one."""
+        return {"X-Scope-OrgID": self.tenant} if self.tenant else {}
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """Pairs of key and message for what the types of the single options cannot say."""
+        if self.tenant is not None and not (self.tenant and self.tenant.isascii() and self.tenant.isprintable()):
+            yield "tenant", "has characters that a header cannot carry"
+        yield from HttpDestinationOptions.faults(self)
+
+
 def _header_faults(headers: dict[str, str]) -> Iterator[tuple[str, str]]:
     for name, value in headers.items():
         if not _header_name(name):

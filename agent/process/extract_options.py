@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from agent.contract import Component
-from agent.options import ProcessorOptions
+from agent.options import ProcessorOptions, Text
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from agent.process.extract import Extractor
 
 _NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
-FieldNames = dict[str, Annotated[str, Meta(min_length=1)]]
+FieldNames = dict[str, Text]
 
 
 class ExtractOptions(ProcessorOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):

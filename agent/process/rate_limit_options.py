@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 from msgspec import Meta
 
 from agent.contract import Component
-from agent.options import ProcessorOptions
+from agent.options import Text
+from agent.process.buckets_options import BucketOptions, Rate
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -16,33 +17,21 @@ if TYPE_CHECKING:
     from agent.contract import Context
     from agent.process.rate_limit import RateLimiter
 
-Rate = Annotated[float, Meta(gt=0)]
 
-
-class RateLimitOptions(ProcessorOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class RateLimitOptions(BucketOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The ``[process.rate_limit]`` table. Time is when records are read, not what they say."""
 
-    records_per_second: Annotated[Rate | None, Meta(description="Most records a second of each key.")] = None
-    bytes_per_second: Annotated[Rate | None, Meta(description="Most bytes a second of each key.")] = None
-    burst_seconds: Annotated[
-        float,
-        Meta(
-            gt=0,
-            le=3600,
-            description="How many seconds' worth may come at once; a record larger than that of bytes never passes.",
-        ),
-    ] = 10.0
+    bytes_per_second: Annotated[
+        Rate | None,
+        Meta(description="Most bytes a second of each key; a record of more than burst_seconds' worth never passes."),
+    ] = None
     key: Annotated[
-        Annotated[str, Meta(min_length=1)] | None,
+        Text | None,
         Meta(
             description="Field, metadata or label each of whose values has a limit of its own; left out, each "
             "collector has one."
         ),
     ] = None
-    max_keys: Annotated[
-        int,
-        Meta(ge=1, le=100_000, description="Most keys that are counted by themselves; those beyond share one limit."),
-    ] = 4096
     summary: Annotated[
         bool,
         Meta(description="True writes a log record for each key that was limited, with how much was dropped of it."),

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 from msgspec import Meta
 
 from agent.contract import Component
-from agent.options import ProcessorOptions
+from agent.options import Text
+from agent.process.buckets_options import BucketOptions
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -17,30 +18,20 @@ if TYPE_CHECKING:
     from agent.process.sample import Sampler
 
 
-class SampleOptions(ProcessorOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class SampleOptions(BucketOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The ``[process.sample]`` table. Level warn and above is always kept; no level is below that."""
 
     ratio: Annotated[
         Annotated[float, Meta(ge=0, le=1)] | None,
         Meta(description="The share of records that is kept, from 0 to 1; a record that is read again fares the same."),
     ] = None
-    records_per_second: Annotated[
-        Annotated[float, Meta(gt=0)] | None, Meta(description="Most records a second that are kept of each key.")
-    ] = None
     key: Annotated[
-        Annotated[str, Meta(min_length=1)] | None,
+        Text | None,
         Meta(
             description="Field, metadata or label whose values fare as one: by ratio all records of a value are kept "
             "or none, by rate each value has its own. Left out: each record by itself, and one rate for a collector."
         ),
     ] = None
-    burst_seconds: Annotated[
-        float, Meta(gt=0, le=3600, description="How many seconds' worth of records_per_second may come at once.")
-    ] = 10.0
-    max_keys: Annotated[
-        int,
-        Meta(ge=1, le=100_000, description="Most keys with a rate of their own; those beyond share one."),
-    ] = 4096
 
     def faults(self) -> Iterator[tuple[str, str]]:
         """Pairs of key and message for what the types of the single options cannot say."""

@@ -106,6 +106,7 @@ def test_commands_that_read_the_configuration_load_what_declares_and_nothing_tha
     assert {m for m in modules if m.startswith(stages)} - declared - folders == {
         "agent.export.httpoptions",
         "agent.collect.parse_options",
+        "agent.process.buckets_options",
         "agent.process.conditions",
         "agent.process.conditions.options",
     }

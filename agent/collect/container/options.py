@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from agent.collect.file.options import FileOptions, Pattern
 from agent.contract import Component
+from agent.options import LabelName
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from agent.collect.container.source import ContainerSource
     from agent.contract import Context
 
-LabelPattern = Annotated[str, Meta(pattern="^[a-zA-Z_][a-zA-Z0-9_]*$")]
 PATHS: Final = (
     "/var/log/pods/*/*/*.log",
     "/var/log/pods/*/*/*.log.*.gz",
@@ -46,14 +46,14 @@ class ContainerOptions(FileOptions, frozen=True, forbid_unknown_fields=True, kw_
         ),
     ] = PATHS
     labels_from: Annotated[
-        dict[str, LabelPattern] | None,
+        dict[str, LabelName] | None,
         Meta(
             description="Labels of containers that become labels, and these labels' names. Left out: compose's project "
             "and service, as compose_project and compose_service, and a pod's name and namespace."
         ),
     ] = None
     metadata_from: Annotated[
-        dict[str, LabelPattern],
+        dict[str, LabelName],
         Meta(description="Labels of containers that are kept beside each record, and what they are called there."),
     ] = msgspec.field(default_factory=dict)
     container_id: Annotated[

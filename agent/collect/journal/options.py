@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from agent.collect.parse_options import Named, Regex, expression_faults
 from agent.contract import Component
-from agent.options import SourceOptions
+from agent.options import LabelName, SourceOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from agent.contract import Context
 
 FieldPattern = Annotated[str, Meta(pattern="^[A-Z_][A-Z0-9_]{0,63}$")]
-LabelPattern = Annotated[str, Meta(pattern="^[a-zA-Z_][a-zA-Z0-9_]*$")]
 MatchPattern = Annotated[str, Meta(pattern="^[A-Z_][A-Z0-9_]{0,63}=")]
 UnitPattern = Annotated[str, Meta(pattern="^[^-\\s][^\\s]*$")]
 FIELDS: Final = {"_SYSTEMD_UNIT": "unit", "_TRANSPORT": "transport"}
@@ -67,14 +66,14 @@ class JournalOptions(SourceOptions, frozen=True, forbid_unknown_fields=True, kw_
         Meta(description="Where to begin when this collector runs for the very first time."),
     ] = "end"
     fields: Annotated[
-        dict[FieldPattern, LabelPattern] | None,
+        dict[FieldPattern, LabelName] | None,
         Meta(
             description="Journal fields that become labels, and the labels' names; PRIORITY becomes its name. "
             "Left out: _SYSTEMD_UNIT as unit and _TRANSPORT as transport."
         ),
     ] = None
     metadata: Annotated[
-        dict[FieldPattern, LabelPattern],
+        dict[FieldPattern, LabelName],
         Meta(description="Journal fields that are kept beside each record, and what they are called there."),
     ] = msgspec.field(default_factory=dict)
     parse: Annotated[

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 import msgspec
 from msgspec import Meta
 
+from agent.collect.parse_options import Timezone, zone_faults
 from agent.contract import Component
-from agent.options import SourceOptions
+from agent.options import LabelName, SourceOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from agent.contract import Context
 
 Field = Literal["hostname", "app_name", "facility", "severity", "proc_id", "msg_id", "peer"]
-LabelPattern = Annotated[str, Meta(pattern="^[a-zA-Z_][a-zA-Z0-9_]*$")]
 FIELDS: Final[Mapping[Field, str]] = {"hostname": "host", "app_name": "app"}
 
 
@@ -59,7 +59,7 @@ class SyslogOptions(SourceOptions, frozen=True, forbid_unknown_fields=True, kw_o
         Meta(description="Authorities (PEM) one of which must have signed the certificate of every TLS client."),
     ] = None
     fields: Annotated[
-        dict[Field, LabelPattern] | None,
+        dict[Field, LabelName] | None,
         Meta(
             description="Fields of messages that become labels, and the labels' names; 'peer' is the sender's address. "
             "Left out: hostname as host and app_name as app. Where a message names no host the sender's address "
@@ -67,7 +67,7 @@ class SyslogOptions(SourceOptions, frozen=True, forbid_unknown_fields=True, kw_o
         ),
     ] = None
     metadata: Annotated[
-        dict[Field, LabelPattern],
+        dict[Field, LabelName],
         Meta(description="Fields that are kept beside each record, and what they are called there."),
     ] = msgspec.field(default_factory=dict)
     max_label_sets: Annotated[
@@ -78,10 +78,7 @@ class SyslogOptions(SourceOptions, frozen=True, forbid_unknown_fields=True, kw_o
             "counted.",
         ),
     ] = 1000
-    timezone: Annotated[
-        Annotated[str, Meta(min_length=1)] | None,
-        Meta(description='Zone of times that name none, such as "Europe/Berlin"; that of this machine when left out.'),
-    ] = None
+    timezone: Timezone = None
     max_message_bytes: Annotated[
         int, Meta(ge=480, le=4 << 20, description="A longer message is cut there and counted.")
     ] = 64 << 10
@@ -160,7 +157,7 @@ class SyslogOptions(SourceOptions, frozen=True, forbid_unknown_fields=True, kw_o
             if getattr(self, key) and not self.tls_listen:
                 yield key, "is for tls_listen, which is not given"
         if self.timezone is not None:
-            yield from _zone_faults(self.timezone)
+            yield from zone_faults(self.timezone)
 
 
 def split_listen(listen: str) -> tuple[str, int]:
@@ -172,15 +169,6 @@ def split_listen(listen: str) -> tuple[str, int]:
     if not (port.isascii() and port.isdigit()) or int(port) > 65535:
         raise ValueError(f'expected a port between 0 and 65535 after the last ":", got "{listen}"')
     return host[1:-1] if bracketed else host, int(port)
-
-
-def _zone_faults(name: str) -> Iterator[tuple[str, str]]:
-    from zoneinfo import ZoneInfo
-
-    try:
-        ZoneInfo(name)
-    except (ValueError, OSError, LookupError):
-        yield "timezone", 'is not a zone that this machine knows; names look like "Europe/Berlin" (package tzdata)'
 
 
 def _open(options: SyslogOptions, context: Context) -> AbstractAsyncContextManager[SyslogSource]:

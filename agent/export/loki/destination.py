@@ -53,7 +53,7 @@ class Loki:
         self._session = session
         self._worker = worker
         self._url = push_url(options.url)
-        self._headers = HEADERS[options.encoding] | ({"X-Scope-OrgID": options.tenant} if options.tenant else {})
+        self._headers = HEADERS[options.encoding] | options.tenant_header
         self._labels_left_out = False
 
     async def send(self, batches: Sequence[Batch | Entries]) -> Receipt:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 from msgspec import Meta
 
 from agent.contract import Component
-from agent.export.httpoptions import HttpDestinationOptions, url_fault
+from agent.export.httpoptions import TenantOptions, url_fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from agent.contract import Context, Destination
 
 
-class LokiOptions(HttpDestinationOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class LokiOptions(TenantOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The ``[export.loki]`` table."""
 
     url: Annotated[
@@ -26,9 +26,6 @@ class LokiOptions(HttpDestinationOptions, frozen=True, forbid_unknown_fields=Tru
         Literal["snappy", "json"],
         Meta(description="'snappy' sends protobuf; 'json' sends gzip JSON, for what is like Loki and has no protobuf."),
     ] = "snappy"
-    tenant: Annotated[
-        str | None, Meta(description="Tenant of a Loki with several (X-Scope-OrgID); Grafana Cloud needs none.")
-    ] = None
     structured_metadata: Annotated[
         bool, Meta(description="False leaves out what belongs to single records, for a Loki older than 3.0.")
     ] = True
@@ -43,9 +40,7 @@ class LokiOptions(HttpDestinationOptions, frozen=True, forbid_unknown_fields=Tru
         fault = url_fault(self.url)
         if fault:
             yield "url", fault
-        if self.tenant is not None and not (self.tenant and self.tenant.isascii() and self.tenant.isprintable()):
-            yield "tenant", "has characters that a header cannot carry"
-        yield from HttpDestinationOptions.faults(self)
+        yield from TenantOptions.faults(self)
 
 
 def _open(options: LokiOptions, ctx: Context) -> AbstractAsyncContextManager[Destination]:

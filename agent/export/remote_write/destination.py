@@ -56,7 +56,7 @@ class RemoteWrite:
         self._worker = worker
         self._url = options.url
         self._encoder = RemoteWrite1()
-        self._headers = self._encoder.headers | ({"X-Scope-OrgID": options.tenant} if options.tenant else {})
+        self._headers = self._encoder.headers | options.tenant_header
         self._families = Families(options.metadata_interval_seconds) if options.metadata else None
         self._troubles = Repeating(log, ctx.clock.monotonic_seconds)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 from msgspec import Meta
 
 from agent.contract import Component
-from agent.export.httpoptions import HttpDestinationOptions, url_fault
+from agent.export.httpoptions import TenantOptions, url_fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +20,7 @@ RESERVED: Final = frozenset(("user-agent", "x-prometheus-remote-write-version"))
 """Headers that the specification keeps for the sender, besides those of every request."""
 
 
-class RemoteWriteOptions(HttpDestinationOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class RemoteWriteOptions(TenantOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The ``[export.remote_write]`` table."""
 
     url: Annotated[
@@ -30,9 +30,6 @@ class RemoteWriteOptions(HttpDestinationOptions, frozen=True, forbid_unknown_fie
             "'https://mimir.example.org/api/v1/push'; nothing is added to it."
         ),
     ]
-    tenant: Annotated[
-        str | None, Meta(description="Tenant of a Mimir with several (X-Scope-OrgID); Grafana Cloud needs none.")
-    ] = None
     metadata: Annotated[
         bool, Meta(description="False does not send what type metrics are of, and their help texts.")
     ] = True
@@ -50,12 +47,10 @@ class RemoteWriteOptions(HttpDestinationOptions, frozen=True, forbid_unknown_fie
         fault = url_fault(self.url)
         if fault:
             yield "url", fault
-        if self.tenant is not None and not (self.tenant and self.tenant.isascii() and self.tenant.isprintable()):
-            yield "tenant", "has characters that a header cannot carry"
         for name in self.headers:
             if name.lower() in RESERVED:
                 yield "headers", f'"{name}" is set by the agent, as remote_write demands'
-        yield from HttpDestinationOptions.faults(self)
+        yield from TenantOptions.faults(self)
 
 
 def _open(options: RemoteWriteOptions, ctx: Context) -> AbstractAsyncContextManager[Destination]:

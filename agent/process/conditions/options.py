@@ -9,10 +9,9 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from agent.options import Options
+from agent.options import Options, Text
 
 Level = Literal["trace", "debug", "info", "warn", "error", "fatal"]
-Text = Annotated[str, Meta(min_length=1)]
 LEVEL: Final = "level"
 
 

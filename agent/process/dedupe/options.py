@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 from msgspec import Meta
 
 from agent.contract import Component
-from agent.options import ProcessorOptions
+from agent.options import ProcessorOptions, Text
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -28,7 +28,7 @@ class DedupeOptions(ProcessorOptions, frozen=True, forbid_unknown_fields=True, k
         ),
     ] = 30.0
     key: Annotated[
-        tuple[Annotated[str, Meta(min_length=1)], ...],
+        tuple[Text, ...],
         Meta(
             description="Fields that two records must have in common to be repeats; left out, all that stands in them. "
             "'message' is the record's message, without time and level where a format is known."

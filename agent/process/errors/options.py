@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 from msgspec import Meta
 
 from agent.contract import Component
-from agent.options import ProcessorOptions
+from agent.options import ProcessorOptions, Text
 from agent.process.conditions.options import expression_faults
 from agent.process.metrics.options import name_faults
 
@@ -27,7 +27,7 @@ class ErrorsOptions(ProcessorOptions, frozen=True, forbid_unknown_fields=True, k
         Meta(description="Records of this level and above are errors."),
     ] = "error"
     matches: Annotated[
-        Annotated[str, Meta(min_length=1)] | None,
+        Text | None,
         Meta(description="Records in which this Python regular expression is found are errors too, of any level."),
     ] = None
     top: Annotated[

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from agent.contract import Component
-from agent.options import Options, ProcessorOptions
+from agent.options import Options, ProcessorOptions, Text
 from agent.process.conditions.options import Conditions, Match, condition_faults
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ DEFAULT_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 
 Name = Annotated[str, Meta(description="The metric's name.")]
 Labels = Annotated[
-    dict[str, Annotated[str, Meta(min_length=1)]],
+    dict[str, Text],
     Meta(description="Fields, metadata or labels by the label that has their value; a missing one gives none."),
 ]
 ValueField = Annotated[str, Meta(min_length=1, description="The field whose number is taken.")]
@@ -46,7 +46,7 @@ class CounterOptions(MetricOptions, frozen=True, forbid_unknown_fields=True, kw_
     """One ``[[process.metrics.counter]]`` table."""
 
     value: Annotated[
-        Annotated[str, Meta(min_length=1)] | None,
+        Text | None,
         Meta(description="The field whose number is added; left out, each record counts 1."),
     ] = None
 

@@ -104,9 +104,7 @@ def remove_keys(text: bytes, before: OpenKey, bounds: Bounds, *, marked: bool = 
         kept += joined[position:start], REDACTED, (b"\n" + REDACTED) * joined.count(b"\n", start, stop)
         position = stop
         if not ended and stop == len(joined) - 1:
-            key = replace(
-                key, lines=key.lines + joined.count(b"\n", body, stop) + 1, size_bytes=key.size_bytes + stop - body
-            )
+            key = _further(key, joined, body, stop)
             if key.lines <= bounds.lines and key.size_bytes < bounds.size_bytes:
                 break
         unended += not ended
@@ -114,6 +112,11 @@ def remove_keys(text: bytes, before: OpenKey, bounds: Bounds, *, marked: bool = 
     kept.append(joined[position:])
     after = replace(key or NOTHING_OPEN, tail=_tail(joined))
     return Removal(_without_first(b"".join(kept), before.tail), after, began, unended)
+
+
+def _further(key: OpenKey, text: bytes, body: int, stop: int) -> OpenKey:
+    """The key after what stands between ``body`` and ``stop``, the last line of the text, has gone by."""
+    return replace(key, lines=key.lines + text.count(b"\n", body, stop) + 1, size_bytes=key.size_bytes + stop - body)
 
 
 def _end_of_key(text: bytes, from_: int, body: int, lines_left: int, bytes_left: int) -> tuple[int, bool]:
