@@ -40,6 +40,14 @@ class Worker:
         self._calls.put((loop, future, copy_context(), call, args, kwargs))  # its log lines carry our correlation id
         return await future
 
+    async def finish(self, call: Callable[[], object], within_seconds: float) -> None:
+        """Makes a last call and waits for it no longer than that; what takes longer goes on with nobody waiting."""
+        import asyncio
+
+        made = asyncio.ensure_future(self.run(call))
+        await asyncio.wait((made,), timeout=within_seconds)
+        made.cancel()
+
     def close(self) -> None:
         """Lets the thread end after the calls already made; does not wait for it."""
         self._calls.put(None)

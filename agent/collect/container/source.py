@@ -6,7 +6,6 @@ to its end: what decides is which files there are, not which containers run.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -97,6 +96,4 @@ async def open_container(options: ContainerOptions, context: Context) -> AsyncIt
         try:
             yield source
         finally:
-            closing = asyncio.ensure_future(worker.run(source.files.close))
-            await asyncio.wait([closing], timeout=CLOSE_SECONDS)
-            closing.cancel()
+            await worker.finish(source.files.close, CLOSE_SECONDS)

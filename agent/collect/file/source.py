@@ -247,6 +247,4 @@ async def open_file(options: FileOptions, context: Context) -> AsyncIterator[Fil
         try:
             yield source
         finally:
-            closing = asyncio.ensure_future(worker.run(source.close))
-            await asyncio.wait([closing], timeout=CLOSE_SECONDS)
-            closing.cancel()
+            await worker.finish(source.close, CLOSE_SECONDS)

@@ -6,7 +6,6 @@ handed on whole, and only then the next: while the spool is full journalctl wait
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -122,6 +121,4 @@ async def open_journal(options: JournalOptions, context: Context) -> AsyncIterat
         try:
             yield source
         finally:
-            closing = asyncio.ensure_future(worker.run(source.close))
-            await asyncio.wait([closing], timeout=CLOSE_SECONDS)
-            closing.cancel()
+            await worker.finish(source.close, CLOSE_SECONDS)

@@ -154,6 +154,4 @@ async def open_syslog(options: SyslogOptions, context: Context) -> AsyncIterator
             log.info("%s listens at %s", context.name, ", ".join(source.status()["listening"].values()))
             yield source
         finally:
-            closing = asyncio.ensure_future(worker.run(closes))
-            await asyncio.wait([closing], timeout=CLOSE_SECONDS)
-            closing.cancel()
+            await worker.finish(closes, CLOSE_SECONDS)
