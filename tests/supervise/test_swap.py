@@ -78,6 +78,13 @@ class Holding:
         return Held(self.record, {("read", "logs"): 1}) if self.record else None
 
 
+async def one_held(agent: Any, counting: Counting) -> None:
+    """Reads a record, which is held in the end."""
+    counting.turns.put_nowait(None)
+    while agent.pipeline.chain.links[0].held is None:
+        await asyncio.sleep(0.01)
+
+
 async def test_what_is_configured_as_before_is_not_touched(tmp_path: Path) -> None:
     order: list[str] = []
     counting, sink = Counting(), Sink()
@@ -183,9 +190,7 @@ async def test_a_processor_that_is_opened_again_remembers_what_it_held(tmp_path:
     counting, sink = Counting(), Sink()
     read, send = source("read", counting), configured("export", "send", sink)
     async with running(tmp_path, [read], [configured("process", "hold", Holding)], [send]) as agent:
-        counting.turns.put_nowait(None)
-        while agent.pipeline.chain.links[0].held is None:
-            await asyncio.sleep(0.01)
+        await one_held(agent, counting)
         changed = configured("process", "hold", Holding, from_=("read",))
         plan = await swap(agent.pipeline, config([read], [changed], [send]))
         assert plan.restart == ("process.hold",)
@@ -197,9 +202,7 @@ async def test_what_a_processor_held_goes_out_when_it_leaves_the_configuration(t
     counting, sink = Counting(), Sink()
     read, send = source("read", counting), configured("export", "send", sink)
     async with running(tmp_path, [read], [configured("process", "hold", Holding)], [send]) as agent:
-        counting.turns.put_nowait(None)
-        while agent.pipeline.chain.links[0].held is None:
-            await asyncio.sleep(0.01)
+        await one_held(agent, counting)
         plan = await swap(agent.pipeline, config([read], (), [send]))
         assert plan.finish == ("process.hold",)
         await sink.wait_for("read 1")

@@ -7,11 +7,9 @@ import json
 import time
 from array import array
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-
-import pytest
 
 from agent.batch import Metrics
 from agent.clock import SystemClock
@@ -22,21 +20,13 @@ from agent.spool.records import Taken
 from agent.spool.schema import SpoolOptions
 from agent.spool.spool import open_spool
 from tests.agent_process import AgentProcess, started, written
-from tests.peers.prometheus import Prometheus, Relay, needs_prometheus, prometheus, relayed
+from tests.peers.prometheus import Prometheus, Relay, needs_prometheus, relayed
 
 pytestmark = needs_prometheus
 
 WITHIN_SECONDS = 60
 LANE = "remote_write/metrics"
 NOTHING_READ = "[collect.host]\nenabled = false\n[collect.agent]\nenabled = false\n"
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Prometheus]:
-    folder = tmp_path / "prometheus"
-    folder.mkdir()
-    with prometheus(folder) as running:
-        yield running
 
 
 @asynccontextmanager

@@ -6,7 +6,7 @@ import math
 import time
 from array import array
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -57,14 +57,6 @@ def named(series: bytes) -> tuple[tuple[str, str], ...]:
     name, _, rest = series.decode().partition("{")
     pairs = [tuple(pair.split("=")) for pair in rest.rstrip("}").split(",") if pair]
     return tuple(sorted([("__name__", name), *LABELS, *((k, v.strip('"')) for k, v in pairs)]))
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Prometheus]:
-    folder = tmp_path / "prometheus"
-    folder.mkdir()
-    with prometheus(folder) as running:
-        yield running
 
 
 @dataclass
