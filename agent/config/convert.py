@@ -107,10 +107,22 @@ class _Reading:
         if isinstance(value, dict) and is_struct(base):
             return self.struct(value, base, path)
         if isinstance(value, dict) and is_table(base) and arguments:
+            self._names(value, arguments[0], path)
             return {key: self.value(inner, arguments[1], (*path, key), hidden=hidden) for key, inner in value.items()}
         if isinstance(value, list) and is_array(base) and arguments:
             return [self.value(inner, arguments[0], (*path, index), hidden=hidden) for index, inner in enumerate(value)]
         return value
+
+    def _names(self, values: Mapping[str, object], kind: Any, path: Path) -> None:
+        """Notes each name in a table that cannot be one there."""
+        for name in values:
+            try:
+                msgspec.convert(name, kind)
+            except msgspec.ValidationError:
+                base, _ = unwrap(kind)
+                choices = get_args(base) if get_origin(base) is Literal else ()
+                hint = did_you_mean(name, choices, "there are") if choices else f"; expected {expected(kind)}"
+                self.faults.append(self.table.fault(f"cannot be named here{hint}", (*path, name), of_value=False))
 
     def _mismatch(self, value: object, kind: Any, path: Path, *, hidden: bool) -> str:
         if hidden:

@@ -168,8 +168,12 @@ def _one(base: Any) -> str:
     if is_array(base):
         return f"an array of {_several(_element(base))}"
     if is_table(base):
-        values = get_args(base)[1:]
-        return f"a table of {_several(values[0])}" if values and not is_struct(base) else "a table"
+        names, *values = get_args(base) or (str,)
+        if not values or is_struct(base):
+            return "a table"
+        choices = get_args(unwrap(names)[0]) if get_origin(unwrap(names)[0]) is Literal else ()
+        by = f" by {_either([got(choice) for choice in choices])}" if choices else ""
+        return f"a table of {_several(values[0])}{by}"
     return _WORDS.get(base, ("a value", "values"))[0]
 
 

@@ -31,6 +31,9 @@ class FileOptions(SourceOptions, frozen=True, forbid_unknown_fields=True, kw_onl
 
 class JournalOptions(SourceOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
     units: Annotated[tuple[str, ...], Meta(description="Units to read.")] = ()
+    fields: Annotated[dict[Literal["unit", "host"], str], Meta(description="Labels by field.")] = msgspec.field(
+        default_factory=dict
+    )
 
 
 class PatternOptions(Options, frozen=True, forbid_unknown_fields=True, kw_only=True):

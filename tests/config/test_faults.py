@@ -57,6 +57,12 @@ FILES = {
     '[collect.file]\npaths = ["a", 3]': '2:15: [collect.file] paths[1]: expected a string, got 3; write "3"',
     '[collect.file]\npaths = ["a", true]': "2:15: [collect.file] paths[1]: expected a string, got true",
     f"[collect.file]\n{PATHS}exclude = {{}}": "3:11: [collect.file] exclude: expected an array of strings, got a table",
+    '[collect.journal]\nfields = { units = "x" }': "2:12: [collect.journal] fields.units: cannot be named here; "
+    "did you mean 'unit'?",
+    '[collect.journal]\nfields = { zzz = "x" }': "2:12: [collect.journal] fields.zzz: cannot be named here; "
+    "there are host, unit",
+    "[collect.journal]\nfields = 3": "2:10: [collect.journal] fields: "
+    'expected a table of strings by "unit" or "host", got 3',
     f'[collect.file]\n{PATHS}labels = "x"': '3:10: [collect.file] labels: expected a table of strings, got "x"',
     f"[collect.file]\n{PATHS}labels.a = 1": '3:12: [collect.file] labels.a: expected a string, got 1; write "1"',
     f'[collect.file]\n{PATHS}start_at = "begining"': "3:12: [collect.file] start_at: "
