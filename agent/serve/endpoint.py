@@ -90,25 +90,29 @@ async def open_endpoint(
     from agent.http.door import Door
 
     context = _tls(options, environ or {})
+    async with _auditing(clock) as refusals:
+        service = _Service(with_aliases(routes), token, options.idle_seconds, clock, meter, refusals)
+        door = Door(service, options.max_connections, service.turned_away)
+        bound = tuple(sockets) or await _bound(options)
+        door.open(bound, context)
+        try:
+            names = (each.getsockname() for each in bound)
+            yield Endpoint(tuple((name[0], name[1]) for name in names), "https" if context else "http", bound)
+        finally:
+            await door.close(SHUTDOWN_SECONDS)
+
+
+@asynccontextmanager
+async def _auditing(clock: Clock) -> AsyncIterator[Refusals]:
+    """Takes note of who is refused; the audit log has it once in a while, and all of it in the end."""
     refusals = Refusals(clock)
-    service = _Service(with_aliases(routes), token, options.idle_seconds, clock, meter, refusals)
-
-    def turned_away() -> None:
-        meter.add("telemetry_agent_serve_refused_total", labels=("too_many",))
-        refusals.note("too_many_connections")
-
-    door = Door(service, options.max_connections, turned_away)
-    bound = tuple(sockets) or await _bound(options)
-    door.open(bound, context)
-    counting = asyncio.ensure_future(refusals.turn())
+    telling = asyncio.ensure_future(refusals.turn())
     try:
-        names = (each.getsockname() for each in bound)
-        yield Endpoint(tuple((name[0], name[1]) for name in names), "https" if context else "http", bound)
+        yield refusals
     finally:
-        await door.close(SHUTDOWN_SECONDS)
-        counting.cancel()
+        telling.cancel()
         with suppress(asyncio.CancelledError):
-            await counting
+            await telling
         refusals.flush()
 
 
@@ -155,7 +159,13 @@ class _Service:
         response = json_response({"error": "this is no HTTP/1.1 request that can be read"}, 400)
         return Sent(400, self._headers(response), response.body, close=True)
 
+    def turned_away(self) -> None:
+        """A connection more than there may be was closed."""
+        self._meter.add("telemetry_agent_serve_refused_total", labels=("too_many",))
+        self._refusals.note("too_many_connections")
+
     def not_taken(self) -> None:
+        """Somebody did not take the answer in time."""
         self._meter.add("telemetry_agent_serve_refused_total", labels=("not_taken",))
 
     async def _awaited(self, request: Request, made: Awaitable[Response], began: float) -> Sent:

@@ -94,7 +94,7 @@ def listening(options: SyslogOptions, handed: Mapping[str, Sequence[socket.socke
                 raise AgentError(f'{option} = "{where}": {step}') from error
         for each in opened:
             each.socket.setblocking(False)
-    except BaseException:
+    except BaseException:  # interrupted as well: they have no other owner yet
         for each in opened:
             each.close()
         raise
@@ -118,7 +118,7 @@ def _opened(option: str, where: str, options: SyslogOptions) -> Listening:
         made.bind(address)
         if kind == socket.SOCK_STREAM:
             made.listen(BACKLOG)
-    except BaseException:
+    except BaseException:  # interrupted as well
         made.close()
         raise
     return Listening(option, made)
@@ -143,7 +143,7 @@ def _unix(path: str, mode: int) -> Listening:
         made.bind(path)
         os.chmod(path, mode)
         return Listening("unix_path", made, path, _identity(path))
-    except BaseException:
+    except BaseException:  # interrupted as well
         made.close()
         raise
 
