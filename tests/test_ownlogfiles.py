@@ -315,12 +315,22 @@ def test_a_disk_that_hangs_holds_up_nobody_and_what_does_not_fit_is_counted(
 
 
 def test_leaving_does_not_wait_for_a_disk_that_hangs_for_ever(own: Logging, monkeypatch: pytest.MonkeyPatch) -> None:
-    release = threading.Event()
-    monkeypatch.setattr(LogFiles, "append", lambda *_: release.wait(60) and 1)
+    hung, release, written = threading.Event(), threading.Event(), threading.Event()
+
+    def hang(*_: object) -> int:
+        hung.set()
+        release.wait(60)
+        written.set()
+        return 1
+
+    monkeypatch.setattr(LogFiles, "append", hang)
     monkeypatch.setattr("agent.ownlogwriter.CLOSING_SECONDS", 0.01)
     with own.running():
         log.info("x")
+        assert hung.wait(60)
+    assert not written.is_set()
     release.set()
+    assert written.wait(60)
 
 
 def test_one_file_that_cannot_be_written_keeps_none_of_the_others(own: Logging) -> None:
