@@ -1,4 +1,4 @@
-"""This folder takes in: one file per source. The dict is the catalogue; a module is imported when configured."""
+"""This folder takes in: one folder per source. The dict is the catalogue; a module is imported when configured."""
 
 from __future__ import annotations
 
