@@ -25,6 +25,7 @@ from agent.wire.detection import NONE, Votes, first_lines
 from agent.wire.format import Columns, Joining, Moment
 from agent.wire.formats import PATTERN, format_of
 from agent.wire.joining import LinePatterns, joined, last_start
+from agent.wire.lines import UNCOUNTED
 from agent.wire.recordtimes import Given, distinct, filled
 
 if TYPE_CHECKING:
@@ -51,6 +52,11 @@ class Stream(Protocol):
     @property
     def decided(self) -> str:
         """The format, for people: its name, ``none``, or ``undecided`` while too little was seen."""
+        ...
+
+    @property
+    def counts(self) -> bool:
+        """Whether ``read`` counts the lines: then it takes UNCOUNTED for their number."""
         ...
 
     def cut(self, data: bytes, start: int, end: int) -> int:
@@ -116,6 +122,7 @@ class _Untouched:
     """Lines are records as they are."""
 
     decided: str = NONE
+    counts: bool = False
 
     def cut(self, _data: bytes, _start: int, end: int) -> int:
         return end
@@ -129,6 +136,7 @@ _UNTOUCHED: Final = _Untouched()
 
 class _Parsed:
     __slots__ = ("_format", "_look", "_name", "_parser", "_unparsed", "_votes")
+    counts = True
 
     def __init__(self, parser: Parser) -> None:
         self._parser = parser
@@ -214,7 +222,8 @@ class _Parsed:
     def _joined(self, logs: Logs) -> Logs:
         rule = self._rule
         if rule is None:
-            return self._of(logs, logs.block, logs.separator, logs.count)
+            count = logs.block.count(logs.separator) if logs.count == UNCOUNTED else logs.count
+            return self._of(logs, logs.block, logs.separator, count)
         return self._of(logs, *joined(rule, logs.block, self._parser.max_record_bytes))
 
     def _of(self, logs: Logs, block: bytes, separator: bytes, count: int) -> Logs:

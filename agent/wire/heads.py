@@ -14,12 +14,15 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
+from msgspec import Struct
+
 from agent.wire.format import Columns, Joined, Joining, Moment
 from agent.wire.joining import absent_from, divided, slices
+from agent.wire.timestamps import times_together
 
 if TYPE_CHECKING:
     from agent.wire.shapes import Shape
@@ -34,6 +37,16 @@ _TIME: Final = re.compile(rb"[0-9:/., TZ+-]{8,40}")
 _BETWEEN: Final = re.compile(rb"[\[\]()|: ]{1,4}")
 _NAME: Final = re.compile(rb"[A-Z]{3,9}")
 _DIGITS: Final = tuple(b"%d" % digit for digit in range(10))
+_ZEROS: Final = bytes.maketrans(b"123456789", b"000000000")
+
+
+class Look(Struct, frozen=True):
+    """What to split lines at, with time and level of what follows as groups. Where all times that it finds have the
+    same ``length``, it has the severities of all levels, too."""
+
+    split: Callable[[bytes], list[Any]]
+    length: int = 0
+    severities: Mapping[bytes, int] = {}
 
 
 def joined_with_heads(
@@ -46,66 +59,85 @@ def joined_with_heads(
     separator = absent_from(block)
     if len(separator) > 1 or not shape.names or joining.starts.groups:
         return None
-    found = _split(joining, shape, block)
-    if found is None:
-        return None
-    records, heads, levels = found
-    whole = separator.join((*records, b""))
-    if divided(whole, separator, max_record_bytes)[1]:
-        return None
-    times, severities, unparsed = array("q"), bytearray(), 0
-    otherwise = read(separator)
-    for at in range(0, len(records), AT_ONCE):
-        some = heads[at : at + AT_ONCE]
-        if all(some):
-            times += shape.times_of(some, moment)
-            severities += shape.severities(levels[at : at + AT_ONCE])
-            continue
-        odd = otherwise(separator.join((b"", *records[at : at + AT_ONCE])))
-        times, severities, unparsed = times + odd[0], severities + odd[1], unparsed + odd[2]
-    if b"\n" not in whole:
-        whole, separator = block, b"\n"
-    return Joined(whole, separator, len(records), Columns(times, bytes(severities), unparsed))
-
-
-def _split(joining: Joining, shape: Shape, block: bytes) -> tuple[list[bytes], list[Any], list[Any]] | None:
-    """Records, times and levels, None for those that are not of the shape; None where the block
-    does not begin with one, or one is longer than a slice."""
+    heads = _Heads(look_for(joining, shape, block[: block.find(b"\n")]), shape, moment, read(separator))
+    split = heads.look.split
     records: list[bytes] = []
-    times: list[Any] = []
-    levels: list[Any] = []
-    split = expression(joining, shape, block[: block.find(b"\n")]).split
-    plain = joining.starts.split
     for piece in slices(joining, block):
-        parts = split(piece if times else b"\n" + piece)
+        parts = split(piece if records else b"\n" + piece)
         if parts[0]:
             return None
-        if split is plain:
-            records += parts[1:]
-            times += [None] * (len(parts) - 1)
-            levels += [None] * (len(parts) - 1)
-            continue
-        records += parts[3::3]
-        some = parts[1::3]
-        times += some
-        levels += parts[2::3]
-        if not all(some):
-            split = plain
-    return (records, times, levels) if records else None
+        some = parts[3::3] if split is heads.look.split else parts[1:]
+        records += some
+        if split is not heads.look.split or not heads.take(parts[1::3], parts[2::3]):
+            heads.take_odd(separator.join((b"", *some)))
+            split = joining.starts.split
+    whole = separator.join((*records, b""))
+    if not records or divided(whole, separator, max_record_bytes)[1]:
+        return None
+    columns = heads.columns()
+    if b"\n" not in whole:
+        whole, separator = block, b"\n"
+    return Joined(whole, separator, len(records), columns)
 
 
-def expression(joining: Joining, shape: Shape, record: bytes) -> re.Pattern[bytes]:
-    """What to split lines at, with time and level as groups: made for records like ``record`` where that can be."""
+class _Heads:
+    """The columns of a block as they grow; times are read once there are a thousand."""
+
+    def __init__(self, look: Look, shape: Shape, moment: Moment, otherwise: Read) -> None:
+        self.look, self.shape, self.moment, self.otherwise = look, shape, moment, otherwise
+        self.times, self.severities, self.unparsed = array("q"), bytearray(), 0
+        self.texts: list[bytes] = []
+        self.waiting = 0
+
+    def take(self, times: list[bytes], levels: list[Any]) -> bool:
+        """Whether all records of a slice had a time where it is looked for; the slice is taken only then."""
+        if not all(times):
+            return False
+        self.waiting += len(times)
+        if self.look.length:
+            self.texts.append(b"".join(times))
+            self.severities += bytes(map(self.look.severities.__getitem__, levels))
+        else:
+            self.texts += times
+            self.severities += self.shape.severities(levels)
+        if self.waiting >= AT_ONCE:
+            self.read()
+        return True
+
+    def take_odd(self, text: bytes) -> None:
+        """Records as the format reads them where they are of any shape."""
+        self.read()
+        times, severities, unparsed = self.otherwise(text)
+        self.times += times
+        self.severities += severities
+        self.unparsed += unparsed
+
+    def read(self) -> None:
+        """Reads the times that are waiting."""
+        length, layout = self.look.length, self.shape.times
+        if not self.texts:
+            return
+        if length and not callable(layout):
+            self.times += times_together(b"".join(self.texts), length, layout, self.moment)
+        else:
+            self.times += self.shape.times_of(self.texts, self.moment)
+        self.texts.clear()
+        self.waiting = 0
+
+    def columns(self) -> Columns:
+        """Those of the whole block."""
+        self.read()
+        return Columns(self.times, bytes(self.severities), self.unparsed)
+
+
+def look_for(joining: Joining, shape: Shape, record: bytes) -> Look:
+    """How to look for records like ``record``: made for what it looks like, where that can be."""
     found = _head(shape).match(record)
-    if joining.by_beginning and found is not None and all(found.groups()):
+    if joining.by_beginning and found is not None and all(found.groups()) and not callable(shape.times):
         before, time, between = record[: found.start(1)], found[1], record[found.end(1) : found.start(2)]
         if _TIME.fullmatch(time) and _BETWEEN.fullmatch(between):
-            zeros = time.translate(_ZEROS)
-            return _alike(joining, shape, before, zeros, between) or _any(joining, shape)
+            return _alike(joining, shape, before, time.translate(_ZEROS), between) or _any(joining, shape)
     return _any(joining, shape)
-
-
-_ZEROS: Final = bytes.maketrans(b"123456789", b"000000000")
 
 
 @lru_cache(32)
@@ -114,14 +146,14 @@ def _head(shape: Shape) -> re.Pattern[bytes]:
 
 
 @lru_cache(32)
-def _any(joining: Joining, shape: Shape) -> re.Pattern[bytes]:
-    return re.compile(joining.starts.pattern + b"(?:(?=" + shape.in_line + b")|)")
+def _any(joining: Joining, shape: Shape) -> Look:
+    return Look(re.compile(joining.starts.pattern + b"(?:(?=" + shape.in_line + b")|)").split)
 
 
 @lru_cache(32)
-def _alike(joining: Joining, shape: Shape, before: bytes, zeros: bytes, between: bytes) -> re.Pattern[bytes] | None:
-    """An expression for records that have digits and a level where one has them; None where it would find others than
-    the shape's own does, or something that begins no record."""
+def _alike(joining: Joining, shape: Shape, before: bytes, zeros: bytes, between: bytes) -> Look | None:
+    """A look for records that have digits and a level where one has them; None where that would find something else
+    than the shape's own expression does, or what begins no record."""
     names = [name for name in shape.names.split(b"|") if _NAME.fullmatch(name)]
     for digit in _DIGITS:
         time = zeros.replace(b"0", digit)
@@ -130,6 +162,7 @@ def _alike(joining: Joining, shape: Shape, before: bytes, zeros: bytes, between:
             found = _head(shape).match(line)
             if found is None or found.groups() != (time, name) or not joining.starts.match(b"\n" + line):
                 return None
-    time_like = re.escape(zeros).replace(b"0", rb"\d")
-    head = re.escape(before) + b"(" + time_like + b")" + re.escape(between) + b"(" + b"|".join(names) + rb")(?![\w.-])"
-    return re.compile(rb"\n(?![\t ])(?:(?=" + head + b")|" + joining.starts.pattern.removeprefix(rb"\n") + b")")
+    time = re.escape(zeros).replace(b"0", rb"\d")
+    head = re.escape(before) + b"(" + time + b")" + re.escape(between) + b"(" + b"|".join(names) + rb")(?![\w.-])"
+    split = re.compile(rb"\n(?![\t ])(?:(?=" + head + b")|" + joining.starts.pattern.removeprefix(rb"\n") + b")").split
+    return Look(split, len(zeros), dict(zip(names, shape.severities(names), strict=True)))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 NEWLINE = b"\n"
+UNCOUNTED = -1
+"""How many lines there are, where whoever reads them finds out by reading."""
 
 
 def whole_lines(data: bytes, start: int, max_line_bytes: int) -> tuple[int, bool]:

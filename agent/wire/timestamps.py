@@ -19,6 +19,7 @@ from __future__ import annotations
 import re
 from array import array
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from itertools import compress, repeat
 from operator import add, eq, itemgetter, mul
 from typing import Any, Final, Literal
@@ -120,38 +121,69 @@ def _alike(texts: Texts, length: int, layout: Layout, moment: Moment) -> array[i
     if not 0 < length <= LONGEST:
         return array("q", bytes(8 * len(texts)))
     try:
-        times = _epochs(texts) if layout == "epoch" else _in_columns(texts, length, layout, moment)
+        return _epochs(texts) if layout == "epoch" else _in_columns(texts, length, layout, moment)
     except (ValueError, OverflowError):
-        times = array("q", map(_alone(layout, moment), texts))
+        return _known(array("q", map(_alone(layout, moment), texts)))
+
+
+def _known(times: array[int]) -> array[int]:
+    """The times with 0 for those that could not be told."""
     if min(times, default=0) < UNKNOWN_BELOW:
         return array("q", (0 if time_ns < UNKNOWN_BELOW else time_ns for time_ns in times))
     return times
 
 
+def times_together(together: bytes, length: int, layout: Layout, moment: Moment) -> array[int]:
+    """The same of texts that are all so long, one behind the other without anything between them."""
+    cut = _cut(length)
+    try:
+        head, digits, seconds = _seen_alike(together, length, layout, moment)
+        if not BULK * length <= len(together) <= MOST * length:
+            raise ValueError
+        return _in_bulk(together, length, head, digits, seconds, cut)
+    except (ValueError, OverflowError):
+        return _alike(cut(together), length, layout, moment)
+
+
+@lru_cache(64)
+def _cut(length: int) -> Callable[[bytes], list[bytes]]:
+    return re.compile(b"(?s).{%d}" % length).findall
+
+
 def _in_columns(texts: Texts, length: int, layout: Layout, moment: Moment) -> array[int]:
     """The same; raises ValueError where they do not look alike."""
+    together = _together(texts)
+    head, digits, seconds = _seen_alike(together, length, layout, moment)
+    if BULK <= len(texts) <= MOST:
+        return _in_bulk(together, length, head, digits, seconds, lambda _: texts)
+    starts = map(seconds.__getitem__, map(itemgetter(slice(0, head)), texts))
+    if not digits:
+        return _known(array("q", starts))
+    return _known(array("q", map(add, starts, _fractions(texts, together, head + 1, digits))))
+
+
+def _seen_alike(together: bytes, length: int, layout: Layout, moment: Moment) -> tuple[int, int, Seconds]:
+    """Where their seconds end, how many digits of a fraction follow, and what their seconds mean.
+
+    Raises ValueError unless all have the same zone, and the same character before a fraction.
+    """
     head = _HEAD[layout]
-    rest = _REST.fullmatch(text_of(texts[0][head:]))
+    rest = _REST.fullmatch(text_of(together[head:length]))
     if rest is None:
         raise ValueError
-    together = _together(texts)
     tail, fraction = rest["tail"], rest["fraction"] or ""
     for at in range(length - len(tail), length):
         _same(together[at::length])
     if fraction:
         _same(together[head::length])
-    seconds = seconds_of(layout, tail, moment)
-    if BULK <= len(texts) <= MOST:
-        return _in_bulk(texts, together, head, len(fraction), seconds)
-    starts = map(seconds.__getitem__, map(itemgetter(slice(0, head)), texts))
-    if not fraction:
-        return array("q", starts)
-    return array("q", map(add, starts, _fractions(texts, together, head + 1, len(fraction))))
+    return head, len(fraction), seconds_of(layout, tail, moment)
 
 
-def _in_bulk(texts: Texts, together: bytes, head: int, digits: int, seconds: Seconds) -> array[int]:
+def _in_bulk(
+    together: bytes, length: int, head: int, digits: int, seconds: Seconds, cut: Callable[[bytes], Texts]
+) -> array[int]:
     """The same of many texts: seconds and fraction of all of them by arithmetic on columns."""
-    length, count = len(texts[0]), len(texts)
+    count = len(together) // length
     places = [head - 2, head - 1, *range(head + 1, head + 1 + digits)]
     columns = [together[place::length] for place in places]
     if not all(map(bytes.isdigit, columns)) or max(columns[0]) > ord("5"):
@@ -159,13 +191,13 @@ def _in_bulk(texts: Texts, together: bytes, head: int, digits: int, seconds: Sec
     whole = lanes(columns[:LANE_BYTES]) * 10 ** max(9 - digits, 3)
     if digits > 6:
         whole += lanes(columns[LANE_BYTES:]) * 10 ** (9 - digits)
-    minutes = map(itemgetter(slice(0, head - 2)), texts)
     if all(_is_same(together[at::length]) for at in range(head - 4, -1, -1)):
-        start_ns = seconds.start_ns(texts[0][: head - 2])
+        start_ns = seconds.start_ns(together[: head - 2])
         if start_ns < 0:
             raise ValueError
         return numbers(whole + everywhere(start_ns, count), count)
-    return array("q", map(add, map(_Minutes(seconds).__getitem__, minutes), numbers(whole, count)))
+    minutes = map(itemgetter(slice(0, head - 2)), cut(together))
+    return _known(array("q", map(add, map(_Minutes(seconds).__getitem__, minutes), numbers(whole, count))))
 
 
 class _Minutes(dict[Any, int]):

@@ -69,6 +69,7 @@ class ContainerStream:
     """One log file; fulfils agent.collect.parse.Stream."""
 
     __slots__ = ("_inner", "_shared", "_unwrapping")
+    counts = True
 
     def __init__(self, shared: Shared) -> None:
         self._shared = shared

@@ -14,7 +14,7 @@ from agent.collect.file.cursor import Cursor
 from agent.collect.file.hole import ends_in_hole, is_hole, past_hole
 from agent.collect.file.identity import BEFORE_BYTES, NOTHING, PREFIX_BYTES, Fingerprint, Inode
 from agent.wire.encoding import HOLE_BYTES, UTF8, Encoding, Text
-from agent.wire.lines import NEWLINE
+from agent.wire.lines import NEWLINE, UNCOUNTED
 
 if TYPE_CHECKING:
     from agent.collect.parse import Stream
@@ -33,7 +33,8 @@ class Rewritten(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """``count`` lines that were read: ``block`` is [start, end) of the file as UTF-8, each line with its newline.
+    """``count`` lines that were read: ``block`` is [start, end) of the file as UTF-8, each line with its newline. Those
+    that a stream reads it also counts.
 
     ``lines_cut`` is 1 where the only line of the piece was too long, ``cut_bytes`` what was passed over so far.
     ``replaced`` characters were not of the file's encoding, ``nul_bytes`` were left out.
@@ -253,7 +254,8 @@ class Tail:
         return self._piece(text, start, self.offset)
 
     def _piece(self, text: Text, start: int, end: int) -> Piece:
-        lines = text.block.count(NEWLINE)
+        counts = self.stream is not None and self.stream.counts and text.block
+        lines = UNCOUNTED if counts else text.block.count(NEWLINE)
         return Piece(text.block, lines, start, end, replaced=text.replaced, nul_bytes=text.nul_bytes)
 
     def _text(self, raw: bytes, start: int) -> Piece:
