@@ -99,7 +99,7 @@ class Queue(Protocol):
 
     def ack(self, done: Sequence[Done], refused: Sequence[tuple[Batch, str, str]]) -> None: ...
 
-    async def acknowledged(self) -> None: ...
+    async def acknowledged(self, last: int) -> None: ...
 
 
 class Drain:
@@ -164,14 +164,14 @@ class Drain:
         if self._careful_until is None:
             self._careful_until = parcels[0].id + CAREFUL_AT_START if parcels else 0
         for unit in self._units(parcels, self._careful_until):
+            if self._by_cycle and self.after:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(DURABLE_SECONDS):
+                        await self._queue.acknowledged(self.after)
             with correlated():
                 pause = await self._pass(unit)
             if pause is not MORE or self.leaving:
                 return pause
-            if self._by_cycle:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(DURABLE_SECONDS):
-                        await self._queue.acknowledged()
         return MORE if parcels else EMPTY
 
     def _units(self, parcels: list[Parcel], careful_until: int) -> list[list[Parcel]]:

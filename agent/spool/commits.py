@@ -1,6 +1,7 @@
 """This file makes durable what was put and acknowledged: one commit in flight, and everything else joins the next.
 
-A commit starts at once when somebody waits for it, else after COMMIT_SECONDS or COMMIT_BYTES. What cannot be committed
+A commit starts at once when somebody waits for it, else after COMMIT_SECONDS or COMMIT_BYTES. What is ``patient`` goes
+with the next one, whatever that is for, and with the next round of housekeeping at the latest. What cannot be committed
 is kept and tried again, for as long as it takes.
 """
 
@@ -30,6 +31,11 @@ log = logging.getLogger("telemetry_agent.spool")
 COMMIT_SECONDS = 1.0
 COMMIT_BYTES = 1 << 20
 KEEP_SECONDS = 10.0
+"""The file is kept in order that often, right behind a commit."""
+
+QUIET_KEEP_SECONDS = 30.0
+"""... and that often where nothing is committed: a machine at rest is not woken for it."""
+
 FIRST_KEEP_SECONDS = 1.0
 """An agent that is killed again and again within KEEP_SECONDS needs a second copy and a reserve, too."""
 
@@ -50,22 +56,31 @@ class Commits:
         self._durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._apart = self._replaced = False
         self._no_room = False
-        self._urgent = False
+        self._pressing = self._urgent = False
         self._wake = asyncio.Event()
+
+    @property
+    def patient(self) -> bool:
+        """Whether there is something for which no commit is made soon."""
+        return bool(self._group) and not self._pressing
 
     def put(self, taken: Taken, *, urgent: bool) -> Awaitable[None]:
         """Adds to the next commit; what it returns is done when that is durable."""
         self._group.taken.append(taken)
         self.pending_bytes += taken.size_bytes
-        self._urgent = self._urgent or urgent
+        self._pressing, self._urgent = True, self._urgent or urgent
         self._wake.set()
         return asyncio.shield(self._durable)
 
-    def ack(self, lane: int, passed: Sequence[Passed], quarantined: Sequence[Quarantined]) -> None:
-        """Adds what became of batches of a lane to the next commit."""
+    def ack(
+        self, lane: int, passed: Sequence[Passed], quarantined: Sequence[Quarantined], *, patient: bool = False
+    ) -> None:
+        """Adds what became of batches of a lane to the next commit; where it is ``patient``, none is made for it."""
         self._group.acks.setdefault(lane, []).extend(passed)
         self._group.quarantined.extend(quarantined)
-        self._wake.set()
+        if not patient:
+            self._pressing = True
+            self._wake.set()
 
     def acknowledged(self) -> Awaitable[None]:
         """Done when what was acknowledged just before is durable; a commit starts at once for it."""
@@ -82,14 +97,15 @@ class Commits:
 
     async def run(self) -> None:
         """Commits, and keeps the file in order, until cancelled."""
-        next_keep = self._clock.monotonic_seconds() + FIRST_KEEP_SECONDS
+        keep_from = keep_by = self._clock.monotonic_seconds() + FIRST_KEEP_SECONDS
         while True:
-            await self._due(next_keep)
+            await self._due(keep_by)
             if self._group:
                 await self._commit()
             await self._in_use.copy_if_new()
-            if self._clock.monotonic_seconds() >= next_keep:
-                next_keep = self._clock.monotonic_seconds() + KEEP_SECONDS
+            now = self._clock.monotonic_seconds()
+            if now >= keep_from:
+                keep_from, keep_by = now + KEEP_SECONDS, now + QUIET_KEEP_SECONDS
                 await self._in_use.keep_in_order()
 
     def commit_at_once(self, store: Store) -> None:
@@ -102,26 +118,31 @@ class Commits:
 
     # When
 
-    async def _due(self, next_keep: float) -> None:
+    async def _due(self, keep_by: float) -> None:
         """Returns when a commit should start, or when it is time to keep the file in order."""
-        now = self._clock.monotonic_seconds()
-        if not self._group:
-            self._wake.clear()
-            await self._clock.wait(self._wake, next_keep - now)
-        deadline = min(self._clock.monotonic_seconds() + COMMIT_SECONDS, next_keep)
-        while self._group and not self._urgent and self.pending_bytes < COMMIT_BYTES:
-            left = deadline - self._clock.monotonic_seconds()
-            if left <= 0:
+        while not (self._group and (self._pressing or self._urgent)):
+            if not await self._woken(keep_by):
+                return
+        deadline = min(self._clock.monotonic_seconds() + COMMIT_SECONDS, keep_by)
+        while self._pressing and not self._urgent and self.pending_bytes < COMMIT_BYTES:
+            if not await self._woken(deadline):
                 break
-            self._wake.clear()
-            await self._clock.wait(self._wake, left)
+
+    async def _woken(self, by: float) -> bool:
+        """Waits for more to arrive; False where it is too late for that."""
+        left = by - self._clock.monotonic_seconds()
+        if left <= 0:
+            return False
+        self._wake.clear()
+        await self._clock.wait(self._wake, left)
+        return True
 
     # One commit
 
     async def _commit(self) -> None:
         group, self._group = self._group, Group()
         durable, self._durable = self._durable, asyncio.get_running_loop().create_future()
-        self._urgent, self._in_flight = False, group
+        self._pressing, self._urgent, self._in_flight = False, False, group
         self._apart = self._replaced = False
         group.last_time_ns = self._times.last_ns
         size, arrived = sum(taken.size_bytes for taken in group.taken), bool(group.taken)

@@ -218,6 +218,8 @@ class Draft:
         store.next_id = self.next_id
         store.last_time_ns = self.last_time_ns
         store.commit_id = self.commit_id
+        if self.positions or self.states:
+            store.moved_commit_id = self.commit_id
         _merge(store.positions, self.positions)
         store.sources.update(source for source, _ in self.positions)
         _merge(store.states, self.states)

@@ -30,8 +30,8 @@ log = logging.getLogger("telemetry_agent.spool")
 
 RETRY_SECONDS = 1.0
 PATIENCE_SECONDS = 10.0
-THOROUGH_ROUNDS = 6
-"""Housekeeping is done every ten seconds, and the books are checked once a minute."""
+THOROUGH_SECONDS = 60.0
+"""Housekeeping is done every few seconds, and the books are checked once a minute."""
 
 R = TypeVar("R")
 
@@ -66,7 +66,7 @@ class StoreInUse:
         self._reading, self._keeping, self._failing = (Repeating(log, clock.monotonic_seconds) for _ in range(3))
         self._replacing = asyncio.Lock()
         self._copied = (0, 0, 0)
-        self._rounds = 0
+        self._thorough_seconds = float("-inf")
 
     def change(self, options: SpoolOptions) -> None:
         """Keeps to other bounds from here on; runs on the spool's thread."""
@@ -138,9 +138,10 @@ class StoreInUse:
 
     async def keep_in_order(self) -> None:
         """Lets go of what is too old or retired, returns free space, and writes the second copy; the first time, and
-        every THOROUGH_ROUNDS of them, the books are checked as well."""
-        store, thorough = self.store, self._rounds % THOROUGH_ROUNDS == 0
-        self._rounds += 1
+        every THOROUGH_SECONDS, the books are checked as well."""
+        store, now = self.store, self._clock.monotonic_seconds()
+        thorough = now - self._thorough_seconds >= THOROUGH_SECONDS
+        self._thorough_seconds = now if thorough else self._thorough_seconds
         try:
             worn_out = await self.worker.run(
                 partial(keeping.keep_in_order, thorough=thorough),

@@ -39,7 +39,8 @@ def keep_in_order(
 ) -> bool:
     """One round of housekeeping; True where the file should be replaced. Raises SpoolFull, SpoolDamaged or OSError.
 
-    Only a ``thorough`` one checks the books and looks at what lies beside the spool.
+    Only a ``thorough`` one checks the books, looks at what lies beside the spool, and copies what else than a position
+    or a state has changed: older counts and cursors cause repeats.
     """
     try:
         if thorough:
@@ -53,7 +54,7 @@ def keep_in_order(
     finally:
         with suppress(OSError):  # what cannot be written there is said of the second copy
             reserve.restore()
-    if store.copied_commit_id != store.commit_id:
+    if store.copied_commit_id < (store.commit_id if thorough else store.moved_commit_id):
         write_second_copy(store, host)
     return worn_out(store)
 

@@ -4,8 +4,8 @@
     │ CRC-32 of the rest, 8 digits │ \\n │ one JSON document  │
     └──────────────────────────────┴────┴────────────────────┘
 
-Salvage alone reads it, where the database cannot be read. It is up to COPY_SECONDS old: older positions cause
-repeats, never gaps.
+Salvage alone reads it, where the database cannot be read. Positions and states in it are some ten seconds old, counts
+and cursors up to a minute: older ones cause repeats, never gaps.
 """
 
 from __future__ import annotations

@@ -216,14 +216,25 @@ class Spool:
         """Returns once something may have arrived for the lane since its last fetch."""
         await self._arrived[self._ids[lane]].wait()
 
-    def ack(self, lane: str, passed: Sequence[Passed], quarantined: Sequence[Quarantined] = ()) -> None:
-        """Notes what became of batches, in the order of their ids; durable with the next commit."""
+    def ack(
+        self, lane: str, passed: Sequence[Passed], quarantined: Sequence[Quarantined] = (), *, patient: bool = False
+    ) -> None:
+        """Notes what became of batches, in the order of their ids; durable with the next commit, and where it is
+        ``patient``, no commit is made for it alone."""
         self._acked_seconds[self._ids[lane]] = self._clock.monotonic_seconds()
-        self._commits.ack(self._ids[lane], passed, quarantined)
+        self._commits.ack(self._ids[lane], passed, quarantined, patient=patient)
 
     def acknowledged(self) -> Awaitable[None]:
         """Done when what was acknowledged just before is durable; a commit starts at once for it."""
         return self._commits.acknowledged()
+
+    async def hasten(self) -> None:
+        """Commits what waits for another commit, because somebody looks; returns all the same where that takes long."""
+        if self._commits.patient:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PICTURE_SECONDS):
+                    await self.acknowledged()
+            self._picture_seconds = float("-inf")
 
     async def flush(self) -> None:
         """Returns once everything put or acknowledged so far is durable."""

@@ -102,7 +102,7 @@ class Store:
         self.router: Router = lambda flow: ()
         self.next_id = 1
         self.commit_id = 0
-        self.copied_commit_id = -1
+        self.copied_commit_id = self.moved_commit_id = -1
         self.last_time_ns = 0
         self._page_bytes = 0
         self.used_bytes = self.over_bytes = self.log_bytes = self._recounts = 0

@@ -61,6 +61,7 @@ def _looking(status: Status, spool: Spool) -> dict[str, Command]:
         return await status.asked_for()
 
     async def ledger(_request: dict[str, Any]) -> dict[str, Any]:
+        await spool.hasten()
         return ledger_document(await spool.picture())
 
     async def bounds(_request: dict[str, Any]) -> dict[str, Any]:

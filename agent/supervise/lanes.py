@@ -25,12 +25,17 @@ as redact follows a private key (key_max_bytes), and the line that begins one.""
 
 
 class LaneQueue:
-    """One lane's view of the spool."""
+    """One lane's view of the spool.
 
-    def __init__(self, spool: Spool, lane: str, *, takes_entries: bool) -> None:
+    What a destination takes repeats of need not be acknowledged durably before something newer is: the commit of that
+    brings it along.
+    """
+
+    def __init__(self, spool: Spool, lane: str, *, takes_entries: bool = False, takes_repeats: bool = False) -> None:
         self._spool = spool
         self._lane = lane
         self._takes_entries = takes_entries
+        self._takes_repeats = takes_repeats
 
     async def fetch(self, after: int, max_bytes: int) -> list[Parcel]:
         """The lane's next batches."""
@@ -67,11 +72,13 @@ class LaneQueue:
             self._lane,
             [Passed(d.parcel.id, d.parcel.source, d.parcel.records, d.rejected, d.dropped) for d in done],
             [Quarantined(lane, reason, detail, batch) for batch, reason, detail in refused],
+            patient=self._takes_repeats and not refused,
         )
 
-    async def acknowledged(self) -> None:
-        """Returns once what was acknowledged just before is durable."""
-        await self._spool.acknowledged()
+    async def acknowledged(self, last: int) -> None:
+        """Returns once what was acknowledged up to the batch of that id is durable."""
+        if self._spool.cursor(self._lane) < last:
+            await self._spool.acknowledged()
 
 
 class Healer:

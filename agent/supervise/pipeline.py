@@ -191,10 +191,11 @@ def start_drains(pipeline: Pipeline, part: Part, after: Mapping[str, int] | None
     """Begins to empty the lanes of a destination into it, each behind the batch that ``after`` names."""
     contexts, configured = pipeline.contexts, part.configured
     healer = Healer(pipeline.source, partial(fresh_chain, pipeline), pipeline.worker)
-    takes_entries = getattr(part.opened, "takes_entries", False)
+    takes_entries: bool = getattr(part.opened, "takes_entries", False)
+    takes_repeats: bool = getattr(part.opened, "takes_repeats_of_the_newest", False)
     for signal in configured.component.signals:
         name = lane_name(configured.name, signal)
-        queue = LaneQueue(pipeline.spool, name, takes_entries=takes_entries)
+        queue = LaneQueue(pipeline.spool, name, takes_entries=takes_entries, takes_repeats=takes_repeats)
         drain = Drain(name, queue, part.opened, contexts.clock, contexts.meter, healer.heal)
         drain.after = (after or {}).get(name, 0)
         drain.state.timeout_seconds = getattr(configured.options, "timeout_seconds", 0.0)

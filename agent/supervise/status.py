@@ -45,6 +45,7 @@ class Status(Struct):
     async def asked_for(self) -> dict[str, Any]:
         """The document for somebody who asks, with what the health checks say now."""
         await self.health.fresh()
+        await self.pipeline.spool.hasten()
         return await self.document()
 
     async def document(self) -> dict[str, Any]:

@@ -350,7 +350,7 @@ class DurableShelf(Shelf):
         self.durable = asyncio.Event()
         self.waited = 0
 
-    async def acknowledged(self) -> None:
+    async def acknowledged(self, last: int) -> None:
         self.waited += 1
         await self.durable.wait()
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from agent.batch import Logs
+from agent.batch import Logs, Position
 from agent.errors import SpoolDamaged
 from agent.host import Host
 from agent.spool import keeping
 from agent.spool.picture import picture_of
 from agent.spool.positions_copy import Small, decode, encode, read_copy, small_of, write_copy
-from agent.spool.records import Group, Passed, Quarantined
+from agent.spool.records import Group, Passed, Quarantined, Taken
 from agent.spool.refused import MOST_DETAIL
 from agent.spool.reserve import Reserve
 from agent.spool.schema import SpoolOptions
@@ -257,6 +257,25 @@ def test_a_copy_that_finds_no_room_leaves_the_old_one_and_no_part(
         write_copy(path, b"new")
     assert [each.name for each in tmp_path.iterdir() if each.is_file()] == ["copy"]
     assert path.read_bytes() == b"old"
+
+
+def test_positions_are_copied_in_every_round_that_finds_them_moved_and_counts_in_a_thorough_one(
+    store: Store, host: Host
+) -> None:
+    def copied_after(group: Group, *, thorough: bool) -> bool:
+        store.commit(group)
+        keeping.keep_in_order(store, host, Reserve(host.state_dir / "reserve", 0), OPTIONS, TIME_NS, thorough=thorough)
+        return store.copied_commit_id == store.commit_id
+
+    def unmoved(first: int) -> Taken:
+        return replace(taken(batch("f", first, 3)), positions=())
+
+    moved = Taken(positions=(("f", Position("f", "7")),))
+    assert copied_after(Group([unmoved(0)]), thorough=True)
+    assert not copied_after(Group([unmoved(3)]), thorough=False)
+    assert copied_after(Group([moved]), thorough=False)
+    assert not copied_after(Group([unmoved(6)]), thorough=False)
+    assert copied_after(Group(), thorough=True)
 
 
 # What was refused

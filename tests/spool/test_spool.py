@@ -160,6 +160,59 @@ async def test_what_arrives_while_a_commit_is_under_way_joins_the_next(opened: O
         assert made.pending_bytes == 0
 
 
+async def acknowledge(made: Spool, lane: str, *, patient: bool) -> None:
+    found = await made.fetch(lane, made.cursor(lane), 64 << 20)
+    passed = [Passed(each.row.id, each.row.source, each.row.records) for each in found]
+    made.ack(lane, passed, patient=patient)
+
+
+async def test_a_patient_acknowledgement_goes_with_the_next_commit_and_makes_none_of_its_own(
+    opened: Opened, meter: Meter, clock: FakeClock
+) -> None:
+    async with opened() as made:
+        await pass_time(made, clock, 2.0)
+        await made.put(taken(batch("f", 0, 3)), urgent=True)
+        await acknowledge(made, A, patient=True)
+        await pass_time(made, clock, 15.0)
+        assert (committed(meter), made.cursor(A)) == (1, 0)
+        made.put(taken(batch("f", 3, 3)))
+        await pass_time(made, clock, 1.1)
+        assert (committed(meter), made.cursor(A)) == (2, 1)
+
+
+async def test_a_patient_acknowledgement_is_durable_within_half_a_minute_also_where_nothing_else_comes(
+    opened: Opened, meter: Meter, clock: FakeClock
+) -> None:
+    async with opened() as made:
+        await pass_time(made, clock, 2.0)
+        await made.put(taken(batch("f", 0, 3)), urgent=True)
+        await acknowledge(made, A, patient=True)
+        await pass_time(made, clock, 30.0)
+        assert (committed(meter), made.cursor(A)) == (2, 1)
+
+
+async def test_an_acknowledgement_that_is_not_patient_takes_along_one_that_is(
+    opened: Opened, meter: Meter, clock: FakeClock
+) -> None:
+    async with opened() as made:
+        await made.put(taken(batch("f", 0, 3)), urgent=True)
+        await acknowledge(made, A, patient=True)
+        await acknowledge(made, B, patient=False)
+        await pass_time(made, clock, 1.1)
+        assert (committed(meter), made.cursor(A), made.cursor(B)) == (2, 1, 1)
+
+
+async def test_who_looks_does_not_see_as_waiting_what_was_acknowledged(opened: Opened, meter: Meter) -> None:
+    async with opened() as made:
+        await made.put(taken(batch("f", 0, 3)), urgent=True)
+        assert (await made.picture()).waiting[A].records == 3
+        await acknowledge(made, A, patient=True)
+        await made.hasten()
+        assert (await made.picture()).waiting[A].records == 0
+        await made.hasten()
+        assert committed(meter) == 2
+
+
 async def test_one_who_stops_waiting_stops_nobody_else(opened: Opened) -> None:
     async with opened() as made:
         one = asyncio.ensure_future(made.put(taken(batch("f", 0, 1))))
@@ -839,4 +892,5 @@ async def test_an_operation_runs_between_commits_and_is_seen_at_once(opened: Ope
 
 
 def test_the_numbers_of_the_loop_are_those_of_the_design() -> None:
-    assert (commits.COMMIT_SECONDS, commits.COMMIT_BYTES, commits.KEEP_SECONDS) == (1.0, 1 << 20, 10.0)
+    assert (commits.COMMIT_SECONDS, commits.COMMIT_BYTES) == (1.0, 1 << 20)
+    assert (commits.KEEP_SECONDS, commits.QUIET_KEEP_SECONDS) == (10.0, 30.0)
