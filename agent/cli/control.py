@@ -45,7 +45,9 @@ def ask(path: Path, request: Mapping[str, Any], timeout_seconds: float = 10.0) -
     try:
         return msgspec.json.decode(line, type=dict[str, Any])
     except msgspec.DecodeError as error:
-        raise AgentError(f"what answers at {path} is no telemetry-agent: {error}") from None
+        raise AgentError(
+            f"what answers at {path} is no telemetry-agent ({error}); is [agent] run_dir the agent's own?"
+        ) from None
 
 
 def _connect(asking: socket.socket, path: Path, timeout_seconds: float) -> None:

@@ -79,7 +79,9 @@ def stopped(host: Host, max_bytes: int) -> Iterator[tuple[Store, RecordTimes]]:
                 f"{host.spool_dir} is damaged: {error}; start the agent, which takes over what can be read, then ask"
             ) from error
         except SpoolFull as error:
-            raise AgentError(f"{host.spool_dir} cannot be written to: {error}") from error
+            raise AgentError(
+                f"{host.spool_dir} cannot be written to: {error}; free space there and try again"
+            ) from error
 
 
 @contextmanager

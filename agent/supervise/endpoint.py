@@ -77,7 +77,10 @@ class ServedEndpoint:
             async with asyncio.timeout(READ_SECONDS):
                 return await self._worker.run(_read, config, self._agent.host.environ)
         except TimeoutError:
-            raise AgentError(f"[serve] token_file, cert_file: not read within {READ_SECONDS:g} s") from None
+            raise AgentError(
+                f"[serve] token_file, cert_file: not read within {READ_SECONDS:g} s; see whether the disk or mount they "
+                "are on answers"
+            ) from None
 
     async def _opened(self, config: Config, token: str | None, closing: AsyncExitStack) -> Endpoint:
         from agent.serve.endpoint import open_endpoint

@@ -303,7 +303,10 @@ async def _opened(configured: Configured, context: Context) -> Part:
         async with asyncio.timeout(OPEN_SECONDS):
             return await open_part(configured, context)
     except TimeoutError:
-        raise AgentError(f"[{_key(configured)}] was not open within {OPEN_SECONDS:g} s") from None
+        raise AgentError(
+            f"[{_key(configured)}] was not open within {OPEN_SECONDS:g} s; see whether what it names answers, and reload "
+            "again"
+        ) from None
 
 
 def _lanes(part: Part) -> list[str]:
