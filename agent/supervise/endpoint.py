@@ -78,8 +78,8 @@ class ServedEndpoint:
                 return await self._worker.run(_read, config, self._agent.host.environ)
         except TimeoutError:
             raise AgentError(
-                f"[serve] token_file, cert_file: not read within {READ_SECONDS:g} s; see whether the disk or mount they "
-                "are on answers"
+                f"[serve] token_file, cert_file: not read within {READ_SECONDS:g} s; see whether the disk or "
+                "mount they are on answers"
             ) from None
 
     async def _opened(self, config: Config, token: str | None, closing: AsyncExitStack) -> Endpoint:

@@ -304,8 +304,8 @@ async def _opened(configured: Configured, context: Context) -> Part:
             return await open_part(configured, context)
     except TimeoutError:
         raise AgentError(
-            f"[{_key(configured)}] was not open within {OPEN_SECONDS:g} s; see whether what it names answers, and reload "
-            "again"
+            f"[{_key(configured)}] was not open within {OPEN_SECONDS:g} s; see whether what it names answers, and "
+            "reload again"
         ) from None
 
 
