@@ -102,7 +102,7 @@ class AgentOptions(Options, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     ] = "info"
     log_format: Annotated[
         Literal["auto", "json", "text"],
-        Meta(description="'auto' writes text to a terminal and JSON everywhere else."),
+        Meta(description="'auto' writes text to a terminal, entries with fields to systemd's journal, and JSON else."),
     ] = "auto"
     log_files: Annotated[
         bool,

@@ -1,5 +1,8 @@
 """This file is what the agent writes about itself: one line a message, on standard error (``agent.wire.ownline``).
 
+Where standard error is systemd's journal, a message is an entry with fields there (``agent.wire.journalentry``), and a
+line on standard error as before where journald does not take it at once.
+
 Library loggers and Python's warnings come in at warning. Secrets are masked in every value before it is written.
 Nothing here raises, and a reader of standard error that has stopped reading costs lines, which are counted, and
 never the agent.
@@ -22,6 +25,7 @@ from agent.wire.ownline import MOST_DEPTH, MOST_ENTRIES, as_json, as_text, plain
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from agent.ownjournal import Journal
     from agent.ownmetrics import Meter
 
 Format = Literal["auto", "json", "text"]
@@ -80,7 +84,8 @@ class OwnLogs(logging.Handler):
         self._stream = stream
         self._descriptor = _descriptor(stream)
         self._journal = is_journal(self._descriptor, environ.get("JOURNAL_STREAM", ""))
-        self._text = False
+        self._entries = _entries() if self._journal else None
+        self._as_entries = self._text = False
         self._unwritten = 0
         self._cut = False
         self.set_format("auto")
@@ -90,7 +95,8 @@ class OwnLogs(logging.Handler):
         logging.getLogger(OURS).setLevel(LEVELS[level])
 
     def set_format(self, chosen: Format) -> None:
-        """The format from now on; ``auto`` is text on a terminal and JSON everywhere else."""
+        """The format from now on; ``auto`` is entries in the journal, text on a terminal and JSON everywhere else."""
+        self._as_entries = chosen == "auto"
         self._text = chosen == "text" or (chosen == "auto" and not self._journal and _is_terminal(self._stream))
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -100,7 +106,8 @@ class OwnLogs(logging.Handler):
             entry = self._entered(record, level)
             if self.beside is not None:
                 self.beside(entry)
-            self._put(self._lines(entry))
+            if not self._entered_in_journal(entry):
+                self._put(self._lines(entry))
         except Exception:  # noqa: BLE001 - a line that cannot be written must not become a failure of what it tells about
             self._meter.add("telemetry_agent_log_lost_total")
 
@@ -113,6 +120,22 @@ class OwnLogs(logging.Handler):
             return _entry(record, level, self.mask)
         except Exception as error:  # noqa: BLE001 - arguments that do not fit the message, a __str__ that raises
             return _entry(_unformattable(record, error), level, self.mask)
+
+    def close(self) -> None:
+        if self._entries is not None:
+            self._entries.close()
+            self._entries = None
+        super().close()
+
+    def _entered_in_journal(self, entry: Mapping[str, Any]) -> bool:
+        """Whether the journal has it, what was lost before told first."""
+        if self._entries is None or not self._as_entries:
+            return False
+        from agent.wire.journalentry import entry_bytes
+
+        if self._unwritten and self._entries.send(entry_bytes(self._lost(), PRIORITIES["warning"])):
+            self._unwritten = 0
+        return self._entries.send(entry_bytes(entry, PRIORITIES[entry["level"]]))
 
     def _lines(self, entry: Mapping[str, Any]) -> bytes:
         text = as_text(entry) if self._text else as_json(entry)
@@ -145,9 +168,12 @@ class OwnLogs(logging.Handler):
         return written
 
     def _confession(self) -> bytes:
+        return (b"\n" if self._cut else b"") + self._lines(self._lost())
+
+    def _lost(self) -> dict[str, Any]:
         message = f"{self._unwritten} log lines were lost: standard error did not take them"
         record = logging.LogRecord(f"{OURS}.ownlogs", logging.WARNING, "", 0, message, None, None)
-        return (b"\n" if self._cut else b"") + self._lines(self._entered(record, "warning"))
+        return self._entered(record, "warning")
 
 
 @contextmanager
@@ -178,6 +204,7 @@ def open_logs(
         root.setLevel(before[1])
         ours.setLevel(before[2])
         audit.setLevel(before[3])
+        handler.close()
 
 
 class Repeating:
@@ -292,6 +319,16 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 def _unformattable(record: logging.LogRecord, error: Exception) -> logging.LogRecord:
     message = f"a message that cannot be formatted ({type(error).__name__}): {record.msg!r}"
     return logging.LogRecord(record.name, record.levelno, record.pathname, record.lineno, "%s", (message,), None)
+
+
+def _entries() -> Journal | None:
+    """A way into the journal, where there can be one."""
+    from agent.ownjournal import Journal
+
+    try:
+        return Journal()
+    except OSError:
+        return None
 
 
 def _takes(descriptor: int, patience_seconds: float) -> bool:

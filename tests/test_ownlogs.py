@@ -93,10 +93,10 @@ def test_the_correlation_ends_where_it_was_started(written: Written) -> None:
     assert written.lines()[0]["correlation_id"] is None
 
 
-def test_the_journal_gets_priorities(written: Written) -> None:
+def test_lines_in_the_journal_have_priorities(written: Written) -> None:
     found = os.fstat(written.stream.fileno())
     environ = {"JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"}
-    with logs(written, environ=environ, level="debug"):
+    with logs(written, environ=environ, level="debug", chosen="json"):
         for level in (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL):
             log.log(level, "x")
     assert re.findall(rb"(?m)^<(\d)>\{", written.raw()) == [b"7", b"6", b"4", b"3", b"2"]

@@ -212,6 +212,30 @@ def test_nobody_is_refused_during_a_restart_where_systemd_holds_the_sockets(inst
     assert syslog["state"] == "running"
 
 
+def test_the_journal_shows_sentences_with_priorities_fields_and_the_audit_log(installed: Installed) -> None:
+    machine = installed.machine
+    machine.write("/etc/telemetry-agent/config.d/test.toml", '[agent]\nlog_levle = "debug"\n')
+    machine.run("sh", "-c", f"systemctl reload {UNIT}; :")
+    machine.write("/etc/telemetry-agent/config.d/test.toml", '[agent]\nlog_level = "debug"\n')
+    machine.run("systemctl", "reload", UNIT)
+    for _ in range(RESTARTS):
+        machine.run("systemctl", "restart", UNIT)
+    asked = "-b", "-u", UNIT, "SYSLOG_IDENTIFIER=telemetry-agent", "_TRANSPORT=journal"
+    entries = [json.loads(line) for line in machine.run("journalctl", "-o", "json", *asked).splitlines()]
+    pids = {entry["_PID"] for entry in entries}
+    assert len(pids) == RESTARTS + 1
+    assert {entry["PRIORITY"] for entry in entries} >= {"6", "3"}
+    assert all(entry["_SYSTEMD_UNIT"] == UNIT and entry["TELEMETRY_AGENT_COMPONENT"] for entry in entries)
+    audited = Counter(entry["TELEMETRY_AGENT_EVENT"] for entry in entries if "TELEMETRY_AGENT_AUDIT" in entry)
+    assert (audited["stop"], audited["configuration_refused"]) == (RESTARTS, 1)
+    assert audited["start"] == RESTARTS + 1
+    shown = machine.run("journalctl", "-b", "-u", UNIT, "-o", "cat", "TELEMETRY_AGENT_AUDIT=1").splitlines()
+    assert len(shown) == audited.total()
+    assert not any(line.startswith("{") for line in shown), "a sentence, not JSON"
+    assert "did you mean 'log_level'?" in installed.said(200)
+    assert "node_load1 " in installed.metrics()
+
+
 def test_every_unit_is_what_systemd_understands(installed: Installed) -> None:
     installed.machine.write("/etc/telemetry-agent/web/config.toml", "[serve]\nenabled = false\n")
     for unit in (*UNITS, *SYSLOG_UNITS):
