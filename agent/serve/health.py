@@ -85,6 +85,8 @@ class Health:
         self._rest_seconds = rest_seconds
         self._found = {name: Finding("failed", "has not run yet") for name in names}
         self._overdue: dict[int, asyncio.Future[list[Finding]]] = {}
+        self._so_far: dict[int, list[Finding]] = {}
+        """What the checks of a thread have found of this turn, in their order: what hangs is the one after these."""
         self._last_round: float | None = None
         self._asked_seconds = float("-inf")
         self._asked = asyncio.Event()
@@ -195,7 +197,8 @@ class Health:
         if overdue is not None and not overdue.done():
             return overdue
         if turn[0].beside is not None:
-            return asyncio.ensure_future(turn[0].beside.run(_found_by, turn))
+            so_far = self._so_far[place] = list[Finding]()
+            return asyncio.ensure_future(turn[0].beside.run(_found_by, turn, so_far))
         return _answered(turn[0])
 
     def _given(self, place: int, each: list[Finding] | asyncio.Future[list[Finding]]) -> list[Finding]:
@@ -204,7 +207,9 @@ class Health:
         if each.done():
             return each.result()
         self._overdue[place] = each
-        return [Finding(check.when_late, f"no answer within {DEADLINE_SECONDS:g} s") for check in self._turns[place]]
+        found = list(self._so_far.get(place, ()))
+        late = self._turns[place][len(found) :]
+        return [*found, *(Finding(check.when_late, f"no answer within {DEADLINE_SECONDS:g} s") for check in late)]
 
     def _silence(self) -> Finding | None:
         most = STALE_ROUNDS * (self._rest_seconds + DEADLINE_SECONDS)
@@ -246,9 +251,8 @@ async def _awaited(check: Check, answer: Awaitable[Finding]) -> list[Finding]:
         return [_broken(check, error)]
 
 
-def _found_by(checks: tuple[Check, ...]) -> list[Finding]:
-    """On a thread: what each of its checks found."""
-    found = []
+def _found_by(checks: tuple[Check, ...], found: list[Finding]) -> list[Finding]:
+    """On a thread: what each of its checks found, in ``found`` as soon as it did."""
     for check in checks:
         try:
             answer = check.run()

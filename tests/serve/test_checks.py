@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from agent.serve.checks import (
     own_memory,
     state_directory,
 )
-from agent.serve.health import Health
+from agent.serve.health import DEADLINE_SECONDS, Finding, Health
 from agent.serve.ownprocess import (
     limit,
     memory_limit_bytes,
@@ -31,7 +33,7 @@ from agent.serve.ownprocess import (
     usage,
 )
 from agent.worker import Worker
-from tests.fakes import FakeClock
+from tests.fakes import FakeClock, settle
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 STAT = "4242 (a) b (c)) S 1 4242 4242 0 -1 4194560 1 2 3 4 150 50 0 0 20 0 3 0 1000 {virtual} {pages} 1844 1 1"
@@ -197,6 +199,35 @@ async def test_every_check_has_an_answer_on_this_machine(tmp_path: Path) -> None
     }  # fmt: skip
     assert found["state_directory"].status == found["kernel_files"].status == found["own_memory"].status == "ok"
     assert {name for name, _ in health.report("ready").checks} == {"disk_space", "memory"}
+
+
+async def test_a_disk_that_hangs_takes_no_answer_from_what_is_on_no_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hangs, let_go = threading.Event(), threading.Event()
+
+    def hanging(host: Host) -> Finding:
+        hangs.set()
+        let_go.wait(60)
+        return disk_space(host)
+
+    monkeypatch.setattr(checks, "disk_space", hanging)
+    clock = FakeClock()
+    with Worker("checks") as worker:
+        health = Health(machine_checks(here(tmp_path), worker, clock), clock)
+        round_ = asyncio.ensure_future(health.round())
+        while not hangs.is_set():
+            await settle()
+        await clock.advance(DEADLINE_SECONDS)
+        await round_
+        late = {name for name, finding in health.report().checks if finding.message.startswith("no answer")}
+        assert late == {"disk_space", "state_directory"}
+        let_go.set()
+        round_ = asyncio.ensure_future(health.round())
+        await settle()
+        await clock.advance(1)
+        await round_
+    assert not any(finding.message.startswith("no answer") for _, finding in health.report().checks)
 
 
 def test_this_process_is_read_from_the_kernel(tmp_path: Path) -> None:
