@@ -1,6 +1,7 @@
 """This file keeps the positions of files that are not there: renamed while the agent was down, unmounted, deleted.
 
-A position outlives its file, so that a file that comes back goes on where it was left.
+A position outlives its file, so that a file that comes back goes on where it was left, and the compressed file that
+was made of it is known when it is found. What can never come back is kept under a key that no file has.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from collections.abc import Iterator, Mapping
 
 from agent.collect.file.archive import ARCHIVE
 from agent.collect.file.cursor import Cursor, decode
-from agent.collect.file.identity import Inode, inode_of_key
+from agent.collect.file.identity import GONE, Inode, inode_of_key
 
 STARTED = "started"
 """The key that says the source has started before, also when it has met no file yet."""
@@ -43,7 +44,11 @@ class Absent:
 
     def put(self, inode: Inode, key: str, cursor: Cursor) -> None:
         self._cursors[key] = inode, cursor
-        self._keys[inode] = key
+        if not key.startswith(GONE):
+            self._keys[inode] = key
+
+    def get(self, key: str) -> Cursor | None:
+        return self._cursors[key][1] if key in self._cursors else None
 
     def take(self, key: str) -> Cursor | None:
         """The cursor of a file that is there again, or forgotten."""

@@ -11,6 +11,7 @@ offset a window of about a block is kept, so that neither a large file nor a sma
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 
 from agent.collect.file.cursor import Cursor
 from agent.collect.file.identity import BEFORE_BYTES, PREFIX_BYTES, Fingerprint, Inode, key_of_open, open_regular
@@ -31,13 +32,23 @@ class Unfinished(Exception):
     """The compressed file ends in the middle: somebody still writes it, or never finished."""
 
 
-class Archive(Tail):
-    """One compressed file. ``named`` says that a pattern names it; others hold the rest of a file that is gone.
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A file that a compressed one may have been made of: its position, the key of that, itself while it is there."""
 
-    ``made_of`` are files it may have been made of, None while nobody has looked; ``original`` is that file while it
-    can still be read itself. ``others`` are compressed files that may hold the rest if this one does not, None once it
-    is known to; ``missing_bytes`` of it are known to have been there. ``packed`` is its own size and time.
-    ``begun_anew``: it was not what it was said to be at the offset, and is read from its beginning.
+    key: str
+    cursor: Cursor
+    tail: Tail | None = None
+
+
+class Archive(Tail):
+    """One compressed file. ``named`` says that a pattern names it; others may hold the rest of a file that is gone.
+
+    ``claims`` are files it may have been made of that have not been compared yet, None while nobody has looked;
+    ``fitting`` those that were and are in it. When all were compared it is ``settled`` from where on it is read; until
+    then its offset is 0. ``original`` is the file it was made of while that can still be read itself; only its name
+    says so unless ``proven``. ``packed`` is its own size and time. ``begun_anew``: what was read of it is no longer in
+    it, and it is read again.
     """
 
     __slots__ = (
@@ -48,13 +59,14 @@ class Archive(Tail):
         "_unpacking",
         "_window",
         "begun_anew",
+        "claims",
         "ended",
-        "made_of",
-        "missing_bytes",
+        "fitting",
         "named",
         "original",
-        "others",
         "packed",
+        "proven",
+        "settled",
     )
 
     _fault: Unfinished | Unpackable | None
@@ -62,10 +74,10 @@ class Archive(Tail):
     def __init__(self, inode: Inode, key: str, path: str, where: str, *, named: bool) -> None:
         super().__init__(inode, key, path, where)
         self.named = named
-        self.made_of: list[tuple[Cursor, Tail | None]] | None = None
+        self.claims: list[Claim] | None = None
+        self.fitting: list[Claim] = []
+        self.settled = self.proven = False
         self.original: Tail | None = None
-        self.others: list[tuple[str, Inode]] | None = None
-        self.missing_bytes = 0
         self.begun_anew = False
         self.packed = 0, -1
         self._begin_unpacking()
@@ -75,14 +87,22 @@ class Archive(Tail):
         """The compressed file at ``where``, to be read from ``cursor`` on."""
         archive = cls(inode, key, cursor.path, where, named=named)
         archive.go_on_at(cursor)
-        archive.made_of = []
         return archive
 
     def go_on_at(self, cursor: Cursor) -> None:
         """Where ``cursor`` is, whatever file it is of."""
+        self.path, self.settled, self.claims = cursor.path, True, []
         self.offset, self.skipping = cursor.offset, cursor.skipping
         self.prefix, self.before = cursor.prefix, cursor.before
         self.scanned = 0
+
+    def unsettle(self) -> None:
+        """It is to be found out anew what it was made of; only of one that was not read yet."""
+        self.claims, self.fitting, self.original = None, [], None
+
+    def minds(self, tail: Tail) -> bool:
+        """Whether it waits for that file, or is compared with it."""
+        return self.original is tail or any(claim.tail is tail for claim in (*(self.claims or ()), *self.fitting))
 
     def fits(self, cursor: Cursor) -> bool:
         """Whether it holds what was read up to ``cursor``; the offset was approached. Raises as ``approach`` does."""
@@ -118,18 +138,18 @@ class Archive(Tail):
         where = self.offset, size, mtime_ns, self.prefix, self.before, self.skipping, gone
         return Cursor(self.path, *where, done=self.ended and not self.behind)
 
-    def holds_no_more(self) -> bool:
-        """Whether its last bytes say that it holds as many as were read, and it is called what one rotated file is
-        called; it is open. Raises OSError."""
-        if not any(rotated_names([os.path.splitext(self.shown)[0]], {self.path})):
+    def holds_no_more(self, cursor: Cursor) -> bool:
+        """Whether its last bytes say that it holds as many as were read, and it is called what one rotated file of
+        that name is called; it is open. Raises OSError."""
+        if not any(rotated_names([os.path.splitext(self.shown)[0]], {cursor.path})):
             return False
         size = os.fstat(self.fd).st_size
         ends = holds_bytes(os.pread(self.fd, 4, 0), os.pread(self.fd, 4, max(0, size - 4)))
-        return ends is not None and ends == self.offset & 0xFFFFFFFF
+        return ends is not None and ends == cursor.offset & 0xFFFFFFFF
 
-    def approach(self) -> bool:
-        """Unpacks towards the offset; False while it is not reached. Raises OSError, Unpackable, Unfinished."""
-        target = max(0, self.offset - BEFORE_BYTES)
+    def approach(self, offset: int) -> bool:
+        """Unpacks towards ``offset``; False while it is not reached. Raises OSError, Unpackable, Unfinished."""
+        target = max(0, offset - BEFORE_BYTES)
         reached = self._at + len(self._window)
         self._unpack(min(target, reached + SKIP_BYTES), keep_from=target)
         reached = self._at + len(self._window)
@@ -241,13 +261,19 @@ class Archive(Tail):
         self.ended = True
 
 
+def holds(inode: Inode, path: str, cursor: Cursor) -> bool:
+    """Whether the compressed file at ``path`` holds what was read up to ``cursor``; it is unpacked up to there."""
+    start = cursor.offset - cursor.before.length
+    found = unpacked_at(inode, path, start, cursor.offset)
+    return found is not None and cursor.prefix.holds(found[0]) and cursor.before.holds(found[1])
+
+
 def unpacked_at(inode: Inode, path: str, start: int, end: int) -> tuple[bytes, bytes] | None:
     """The first bytes of what the compressed file at ``path`` holds, and those at [start, end); None without them."""
     archive = Archive(inode, ARCHIVE, path, path, named=False)
-    archive.offset = start
     try:
         archive.open()
-        while not archive.approach():
+        while not archive.approach(start):
             pass
         data = archive.bytes_at(end - start, start)
         return (archive.head(), data) if len(data) == end - start else None

@@ -13,12 +13,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
+from msgspec.structs import replace
+
 from agent.clock import NANOSECONDS, Time
 from agent.collect.file.absent import Absent
 from agent.collect.file.archives import Archives
 from agent.collect.file.cursor import Cursor
 from agent.collect.file.faults import Faults
-from agent.collect.file.identity import Inode
+from agent.collect.file.identity import GONE, Inode, file_key, gone_key, inode_of_key
 from agent.collect.file.open import OpenFiles
 from agent.collect.file.options import FileOptions
 from agent.collect.file.rotation import Names, SpoolGuard
@@ -61,7 +63,7 @@ class Followed:
     def path_of(self, key: str) -> str:
         """The name under which a file was found, by its key; empty where that is not known."""
         here = next((tail.path for tail in self.tails.values() if tail.key == key), None)
-        absent = here or next((cursor.path for _, known, cursor in self.absent if known == key), "")
+        absent = here or next((cursor.path for _, known, cursor in self.absent if file_key(known) == key), "")
         return absent or self._compressed.get(key, "")
 
     def written(self, paths: set[str]) -> None:
@@ -93,19 +95,14 @@ class Followed:
 
     def vanish(self, tail: Tail, now: Time, *, for_good: bool) -> None:
         """Ends following a file that has no name and no descriptor left; ``for_good`` says it can never return."""
-        read = for_good and tail.fd >= 0 and not tail.unread_bytes
-        where = tail.where
+        where, lost_bytes = tail.where, max(tail.lost_bytes, tail.unread_bytes)
+        read = for_good and tail.fd >= 0 and not lost_bytes
         self.let_be(tail, now)
-        archives, cursor, lost_bytes = self.archives, tail.cursor(), max(tail.lost_bytes, tail.unread_bytes)
-        heir = archives.left(tail) or archives.inherit(tail.path, where, cursor, lost_bytes, read=read)
-        if not heir:
-            self.count_vanished(tail.path, lost_bytes)
-        if heir:
-            self._went_on(tail.key, tail.path)
-        elif for_good:
+        cursor = replace(tail.cursor(), size=tail.offset + lost_bytes)
+        if for_good:
             self.pending[tail.key] = None
-        else:
-            self.keep(tail.inode, tail.key, cursor, now)
+        if not read or self.archives.naming:
+            self.seek(tail, gone_key(tail.key, cursor.prefix) if for_good else tail.key, where, cursor, now)
 
     def let_be(self, tail: Tail, now: Time) -> None:
         """Ends following a file, whatever becomes of its position."""
@@ -134,30 +131,56 @@ class Followed:
         self.faults.unreadable(tail.shown, error)
 
     def keep(self, inode: Inode, key: str, cursor: Cursor, now: Time) -> None:
-        """Keeps the position of a file that is gone."""
-        gone = cursor.as_gone(now.wall_ns // NANOSECONDS)
-        self.absent.put(inode, key, gone)
-        self.pending[key] = gone.encode()
+        """Keeps the position of a file that is gone; what was not read of it was counted, or can be read yet."""
+        self._hold(inode, key, cursor.as_gone(now.wall_ns // NANOSECONDS))
 
-    def inherited(self, key: str, cursor: Cursor) -> bool:
-        """Whether a compressed file goes on for one that is gone, whose position is then forgotten."""
-        lost_bytes = 0 if cursor.gone else cursor.unread_bytes
-        heir = self.archives.inherit(cursor.path, None, cursor, lost_bytes)
-        if heir:
-            self._went_on(key, cursor.path)
-        return heir
+    def seek(
+        self, file: Tail | Inode, key: str, where: str | None, cursor: Cursor, now: Time, *, truncated: bool = False
+    ) -> bool:
+        """Keeps the position of a file that is gone until a compressed one goes on for it, or none is left that may.
 
-    def _went_on(self, key: str, path: str) -> None:
+        Where there is none what was not read is counted, and False returned; not so of one that was ``truncated``.
+        """
+        tail, inode = (file, file.inode) if isinstance(file, Tail) else (None, file)
+        gone = replace(cursor, gone=cursor.gone or now.wall_ns // NANOSECONDS)
+        self._hold(inode, key, gone)
+        sought = self.archives.seek(key, where, gone, tail)
+        if not sought:
+            self.give_up(key, counted=truncated)
+        return sought
+
+    def give_up(self, key: str, *, counted: bool = False) -> None:
+        """No compressed file holds the rest of a file that is gone: it is lost. Its position is kept for its return,
+        or for a compressed file that patterns name."""
+        inode, cursor = inode_of_key(key), self.absent.get(key)
+        if inode is None or cursor is None:
+            return
+        if not counted:
+            self.count_vanished(cursor.path, cursor.unread_bytes)
+        if key.startswith(GONE) and not (self.archives.naming and cursor.prefix.length):
+            self._forget(key)
+        else:
+            self._hold(inode, key, cursor.as_gone(cursor.gone))
+
+    def went_on(self, key: str, path: str) -> None:
         """Forgets the position of a file for which a compressed one goes on; its name is known a while longer."""
-        self.pending[key] = None
-        self._compressed[key] = path
+        self._forget(key)
+        self._compressed[file_key(key)] = path
         if len(self._compressed) > MOST_COMPRESSED:
             del self._compressed[next(iter(self._compressed))]
 
-    def gone_for_good(self, key: str, cursor: Cursor) -> None:
-        """Forgets a file whose inode another one has; what was not read of it is counted, or read compressed."""
-        if not self.inherited(key, cursor) and not cursor.gone:
-            self.count_vanished(cursor.path, cursor.unread_bytes)
+    def gone_for_good(self, inode: Inode, key: str, cursor: Cursor, now: Time) -> None:
+        """Ends with a file whose inode another one has; what was not read of it is counted, or read compressed."""
+        self.pending[key] = None
+        self.seek(inode, gone_key(key, cursor.prefix), None, cursor, now)
+
+    def _hold(self, inode: Inode, key: str, cursor: Cursor) -> None:
+        if self.absent.get(key) != cursor:
+            self.absent.put(inode, key, cursor)
+            self.pending[key] = cursor.encode()
+
+    def _forget(self, key: str) -> None:
+        self.absent.take(key)
         self.pending[key] = None
 
     def count_vanished(self, path: str, amount: int) -> None:

@@ -53,6 +53,9 @@ class Fingerprint(Struct, frozen=True):
 NOTHING = Fingerprint(0, "")
 """The fingerprint of no bytes; everything begins with it."""
 
+GONE = "gone:"
+"""What stands before the key of a file that cannot come back, and may lie somewhere compressed."""
+
 
 def inode_of(status: os.stat_result) -> Inode:
     return status.st_dev, status.st_ino
@@ -62,9 +65,19 @@ def key_of(inode: Inode, born_ns: int) -> str:
     return f"{inode[0]:x}:{inode[1]:x}:{born_ns:x}"
 
 
+def gone_key(key: str, prefix: Fingerprint) -> str:
+    """What the position of a file is kept under that was deleted or truncated; the inode may be another one's soon."""
+    return f"{GONE}{key}:{prefix.digest}"
+
+
+def file_key(key: str) -> str:
+    """The key of the file itself."""
+    return key.removeprefix(GONE).rpartition(":")[0] if key.startswith(GONE) else key
+
+
 def inode_of_key(key: str) -> Inode | None:
     """Device and inode of a key, or None where ``key`` is not one."""
-    parts = key.split(":")
+    parts = file_key(key).split(":")
     try:
         device, number, _born = (int(part, 16) for part in parts)
     except ValueError:
@@ -74,7 +87,7 @@ def inode_of_key(key: str) -> Inode | None:
 
 def born_ns_of_key(key: str) -> int:
     """The birth time in a key, 0 where nobody knows it."""
-    return int(key.split(":")[2], 16)
+    return int(file_key(key).split(":")[2], 16)
 
 
 def key_at(path: str, inode: Inode) -> str:

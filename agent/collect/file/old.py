@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from agent.clock import NANOSECONDS, Time
 from agent.collect.file.absent import Absent
-from agent.collect.file.identity import Inode, key_at
+from agent.collect.file.identity import GONE, Inode, key_at
 
 
 class _Left(Struct, frozen=True):
@@ -40,7 +40,7 @@ class Old:
         if self._max_age_seconds is None:
             return {}
         oldest_ns = now.wall_ns - round(self._max_age_seconds * NANOSECONDS)
-        known = {inode for inode, _, _ in absent}
+        known = {inode for inode, key, _ in absent if not key.startswith(GONE)}
         before, self._alone = self._alone, {}
         again: dict[Inode, int] = {}
         for inode, (path, status) in tuple(present.items()):

@@ -1,75 +1,157 @@
-"""This file finds the compressed files of a directory that begin like a file that is gone."""
+"""This file finds the compressed files of a directory that begin like a file that is gone, or are called like it."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import stat
+import time
+from dataclasses import dataclass
 
 from agent.collect.file.archive import ARCHIVE, Archive, Unfinished
 from agent.collect.file.cursor import Cursor
 from agent.collect.file.identity import Fingerprint, Inode, inode_of
+from agent.collect.file.names import rotated_names
 from agent.collect.file.rotation import SpoolGuard
 from agent.wire.unpack import SUFFIXES, Unpackable
 
 _MOST_DIRECTORIES = 16
-_Heir = tuple[int, str, Inode]
-"""When it was last changed, path and inode."""
+_CLOCK_REALTIME_COARSE = 5
+"""The clock that times of files are taken from, of linux/time.h."""
+
+_MOST_AHEAD_NS = 1_000_000_000
+"""A directory changed further in the future than this has the time of another machine, which is no use."""
+
+
+@dataclass(slots=True)
+class _Found:
+    """A compressed file as it was when it was looked at; without a head where that could not be unpacked."""
+
+    path: str
+    inode: Inode
+    changed_ns: int
+    mtime_ns: int
+    size: int
+    head: bytes | None
 
 
 class Packed:
-    """Beginnings of compressed files, by directory; looked at anew when the directory has changed."""
+    """Compressed files by directory; listed anew when the directory may have changed.
+
+    The time of a directory moves in ticks of the kernel: a listing is trusted only when it was made in a later one.
+    """
 
     def __init__(self, guard: SpoolGuard) -> None:
         self._guard = guard
-        self._changed_ns: dict[str, int] = {}
-        self._heads: dict[str, list[tuple[bytes, _Heir]]] = {}
-        self._alike: dict[tuple[str, int], dict[str, list[_Heir]]] = {}
+        self._listed: dict[str, tuple[int, list[_Found]]] = {}
+        self._alike: dict[tuple[str, int], dict[str, list[_Found]]] = {}
 
     def like(self, directory: str, cursor: Cursor) -> list[tuple[str, Inode]]:
         """Path and inode of those changed since ``cursor`` that begin as its file did, the newest first."""
-        self._refresh(directory)
+        listed = self._list(directory)
         length, digest = cursor.prefix.length, cursor.prefix.digest
         if (directory, length) not in self._alike:
-            alike: dict[str, list[_Heir]] = {}
-            for head, heir in self._heads.get(directory, ()):
-                if len(head) >= length:
-                    alike.setdefault(Fingerprint.of(head[:length]).digest, []).append(heir)
+            alike: dict[str, list[_Found]] = {}
+            for found in listed:
+                if found.head is not None and len(found.head) >= length:
+                    alike.setdefault(Fingerprint.of(found.head[:length]).digest, []).append(found)
             self._alike[directory, length] = alike
-        heirs = self._alike[directory, length].get(digest, [])
-        return [
-            (path, inode) for changed_ns, path, inode in sorted(heirs, reverse=True) if changed_ns >= cursor.mtime_ns
-        ]
+        heirs = [(_times_ns(found.path)[1], found) for found in self._alike[directory, length].get(digest, ())]
+        heirs.sort(key=lambda heir: heir[0], reverse=True)
+        return [(found.path, found.inode) for changed_ns, found in heirs if changed_ns >= cursor.mtime_ns]
 
-    def _refresh(self, directory: str) -> None:
+    def called(
+        self, directory: str, where: str, cursor: Cursor, born_ns: int, *, loosely: bool
+    ) -> list[tuple[str, Inode]]:
+        """Path and inode of those that are called as if they were made of the file that lay at ``where``.
+
+        Only its name and times are known of that file. ``loosely`` also finds one that has the name of another
+        rotation and was written to later; otherwise its time has to be the same.
+        """
+        since_ns = max(cursor.mtime_ns, born_ns)
+        heirs = []
+        for found in self._list(directory):
+            stem = os.path.splitext(found.path)[0]
+            mtime_ns = _times_ns(found.path)[0]
+            same_time = mtime_ns == cursor.mtime_ns and cursor.size > 0
+            if stem == where:
+                fits = mtime_ns >= since_ns
+            else:
+                fits = (same_time or (loosely and mtime_ns >= since_ns)) and any(rotated_names([stem], {cursor.path}))
+            if fits:
+                heirs.append((stem != where, not same_time, mtime_ns, found.path, found.inode))
+        return [(path, inode) for *_, path, inode in sorted(heirs)]
+
+    def _list(self, directory: str) -> list[_Found]:
+        """What there is now."""
         try:
             changed_ns = os.stat(directory).st_mtime_ns
         except OSError:
             changed_ns = -1
-        if self._changed_ns.get(directory) == changed_ns:
-            return
-        if len(self._heads) >= _MOST_DIRECTORIES:
-            self._changed_ns.clear()
-            self._heads.clear()
-        self._alike.clear()
-        self._changed_ns[directory], self._heads[directory] = changed_ns, []
-        with contextlib.suppress(OSError), os.scandir(directory) as listing:
-            entries = [entry for entry in listing if entry.name.endswith(SUFFIXES)]
-            self._heads[directory] = [found for entry in entries if (found := self._head(entry)) is not None]
+        before_ns, found = self._listed.get(directory, (None, []))
+        if before_ns != changed_ns:
+            tick_ns = time.clock_gettime_ns(_CLOCK_REALTIME_COARSE)
+            found = self._look(directory, {each.path: each for each in found})
+            self._forget(directory)
+            trusted = changed_ns < tick_ns or changed_ns > tick_ns + _MOST_AHEAD_NS
+            self._listed[directory] = changed_ns if trusted else -2, found
+        elif sum(self._finished(each) for each in found if each.head is None):
+            self._forget(directory)
+        return found
 
-    def _head(self, entry: os.DirEntry[str]) -> tuple[bytes, _Heir] | None:
-        try:
-            status = entry.stat(follow_symlinks=False)
-            inode = inode_of(status)
-            if not stat.S_ISREG(status.st_mode) or self._guard.refuses(os.path.realpath(entry.path), inode):
-                return None
-            archive = Archive(inode, ARCHIVE, entry.path, entry.path, named=False)
-            archive.open()
-        except OSError:
+    def _forget(self, directory: str) -> None:
+        if directory not in self._listed and len(self._listed) >= _MOST_DIRECTORIES:
+            self._listed.clear()
+            self._alike.clear()
+        for key in [key for key in self._alike if key[0] == directory]:
+            del self._alike[key]
+
+    def _look(self, directory: str, before: dict[str, _Found]) -> list[_Found]:
+        found = []
+        with contextlib.suppress(OSError), os.scandir(directory) as listing:
+            for entry in listing:
+                if entry.name.endswith(SUFFIXES):
+                    with contextlib.suppress(OSError):
+                        each = self._found(entry.path, entry.stat(follow_symlinks=False), before.get(entry.path))
+                        found += [each] if each is not None else []
+        return found
+
+    def _found(self, path: str, status: os.stat_result, before: _Found | None) -> _Found | None:
+        inode = inode_of(status)
+        if not stat.S_ISREG(status.st_mode) or self._guard.refuses(os.path.realpath(path), inode):
             return None
-        try:
-            return archive.head(), (status.st_ctime_ns, entry.path, inode)
-        except (OSError, Unpackable, Unfinished):
-            return None
-        finally:
-            archive.close()
+        found = _Found(path, inode, status.st_ctime_ns, status.st_mtime_ns, status.st_size, None)
+        if before is not None and (before.inode, before.changed_ns) == (inode, found.changed_ns):
+            found.head = before.head
+        if found.head is None:
+            found.head = _head(path, inode)
+        return found
+
+    def _finished(self, found: _Found) -> bool:
+        """Whether one that could not be unpacked has changed, and can be by now."""
+        with contextlib.suppress(OSError):
+            status = os.stat(found.path, follow_symlinks=False)
+            if inode_of(status) == found.inode and (status.st_size, status.st_mtime_ns) != (found.size, found.mtime_ns):
+                found.size, found.mtime_ns, found.changed_ns = status.st_size, status.st_mtime_ns, status.st_ctime_ns
+                found.head = _head(found.path, found.inode)
+        return found.head is not None
+
+
+def _times_ns(path: str) -> tuple[int, int]:
+    """When it was last written to and last changed, as of now: what packs a file gives it its times at the end."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return -2, -2
+    return status.st_mtime_ns, status.st_ctime_ns
+
+
+def _head(path: str, inode: Inode) -> bytes | None:
+    archive = Archive(inode, ARCHIVE, path, path, named=False)
+    try:
+        archive.open()
+        return archive.head()
+    except (OSError, Unpackable, Unfinished):
+        return None
+    finally:
+        archive.close()

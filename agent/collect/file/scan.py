@@ -14,7 +14,7 @@ from agent.collect.file.absent import STARTED
 from agent.collect.file.cursor import Cursor
 from agent.collect.file.discovery import Discovery, Found
 from agent.collect.file.follow import Followed
-from agent.collect.file.identity import Inode, born_ns_of_key, inode_of, key_at
+from agent.collect.file.identity import GONE, Inode, born_ns_of_key, inode_of, key_at
 from agent.collect.file.old import Old
 from agent.collect.file.options import FileOptions
 from agent.collect.file.relatives import Relatives
@@ -71,6 +71,7 @@ class Scan:
         present = self._by_inode(found)
         packed = [inode for inode, (path, _) in present.items() if path.endswith(SUFFIXES)]
         named = {inode: present.pop(inode) for inode in packed}
+        followed.archives.resume()
         self._look_again(present, now)
         self._appear(present, now)
         if self._first:
@@ -197,7 +198,7 @@ class Scan:
             return
         former = followed.absent.replaced(inode)
         if former is not None:
-            followed.gone_for_good(*former)
+            followed.gone_for_good(inode, *former, now)
         tail = Tail(inode, key, path, path, fresh=not self._first and aged is None)
         self._new[tail] = None
         followed.follow(tail, status, now)
@@ -233,13 +234,11 @@ class Scan:
 
     def _find_again(self, inode: Inode, key: str, cursor: Cursor, now: Time) -> None:
         followed = self._followed
-        where = followed.names.search(inode, (os.path.dirname(cursor.path), *sorted(followed.directories)))
+        where, directories = None, (os.path.dirname(cursor.path), *sorted(followed.directories))
+        if not key.startswith(GONE):
+            where = followed.names.search(inode, directories)
         if where is None or key_at(where, inode) != key:
-            if followed.inherited(key, cursor):
-                followed.absent.take(key)
-            elif not cursor.gone:
-                followed.count_vanished(cursor.path, cursor.unread_bytes)
-                followed.keep(inode, key, cursor, now)
+            followed.seek(inode, key, None, cursor, now)
         elif not followed.guard.refuses(followed.names.real(where), inode):
             followed.absent.take(key)
             followed.follow(Tail.resumed(inode, key, where, cursor), os.stat(where), now)

@@ -229,19 +229,21 @@ class Tail:
     def _records(self, data: bytes, back: int, end: int, patient: bool) -> Piece | None:
         """As ``_take``, up to where a record begins that may go on."""
         assert self.stream is not None
-        text = self.encoding.text(data[back:end], at_start=not self.offset)
-        block = text.block
-        at = self.stream.cut(block, 0, len(block))
+        block, first, last, text = data, back, end, None
+        if not self.encoding.is_text(data):
+            text = self.encoding.text(data[back:end], at_start=not self.offset)
+            block, first, last = text.block, 0, len(text.block)
+        at = self.stream.cut(block, first, last)
         at_end = self.size <= self.offset + len(data) - back
-        if at == len(block) or (at_end and not patient):
-            return self._take(data, back, end, text)
-        as_it_lies = len(block) == end - back and not (text.replaced or text.nul_bytes)
-        rest = back + at if as_it_lies else self.encoding.last_lines(data, back, end, block.count(NEWLINE, at))
+        if at == last or (at_end and not patient):
+            return self._take(data, back, end, text or Text(data[back:end]))
+        as_it_lies = text is None or (last == end - back and not (text.replaced or text.nul_bytes))
+        rest = back + at - first if as_it_lies else self.encoding.last_lines(data, back, end, block.count(NEWLINE, at))
         self.held = True
-        if not at or rest == back:
+        if at == first or rest == back:
             self.scanned, self.hollow = len(data) - back, ends_in_hole(data)
             return None
-        piece = self._take(data, back, rest, Text(block[:at]) if as_it_lies else None)
+        piece = self._take(data, back, rest, Text(block[first:at]) if as_it_lies else None)
         self.scanned = end - rest if self.size <= self.offset + end - rest else 0
         return piece
 

@@ -12,7 +12,7 @@ from agent.clock import Time
 from agent.collect.file.archive import Archive
 from agent.collect.file.faults import Faults
 from agent.collect.file.follow import Followed
-from agent.collect.file.identity import Replaced, key_of_open
+from agent.collect.file.identity import Replaced, gone_key, key_of_open
 from agent.collect.file.open import Reused
 from agent.collect.file.options import FileOptions
 from agent.collect.file.rotation import copies, has_writer, holds_the_rest, same_beginning
@@ -181,17 +181,23 @@ class Turns:
     def _rewritten(self, tail: Tail, now: Time) -> None:
         """Begins anew; what was not read before is read from a copy if there is one, else counted as lost."""
         copy, archives = self._copy_of(tail, now), self._followed.archives
-        cursor = replace(tail.cursor(), mtime_ns=-1)  # what is in it now may be younger than any copy
-        packed = copy is None and archives.inherit(tail.path, tail.where, cursor, tail.lost_bytes)
-        if copy is None and not packed:
+        if copy is not None:
+            archives.release(tail)
+            self._followed.ready[copy] = None
+        elif not self._sought(tail, now):
             message = "%d bytes of %s were truncated away before they were read"
             self._faults.lost("truncated", tail.lost_bytes, message, tail.path)
-        elif copy is not None:
-            self._followed.ready[copy] = None
         tail.restart()
         tail.after = archives.rests().get(tail.path, ()) if copy is None else (copy,)
         self._followed.pending[tail.key] = tail.cursor().encode()
         self._followed.ready[tail] = None
+
+    def _sought(self, tail: Tail, now: Time) -> bool:
+        """Whether some compressed file may hold what a file held that was truncated."""
+        size = tail.offset + tail.lost_bytes
+        cursor = replace(tail.cursor(), size=size, mtime_ns=-1)  # what is in it now may be younger than any copy
+        key = gone_key(tail.key, tail.prefix)
+        return self._followed.seek(tail, key, tail.where, cursor, now, truncated=True)
 
     def _copy_of(self, tail: Tail, now: Time) -> Tail | None:
         """The file beside ``tail`` that holds what ``tail`` held, set to go on at its offset."""

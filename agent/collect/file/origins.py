@@ -1,0 +1,76 @@
+"""This file finds out which file a compressed one was made of, among those that are followed, gone, or compressed.
+
+The beginning and the bytes right before the offset tell. Where several are in it, names and times choose: one that lies
+beside it under its name, one that was last written to when it was, one of whose rotations it has the name.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+from agent.collect.file.archive import ARCHIVE, Archive, Claim
+from agent.collect.file.identity import Fingerprint
+from agent.collect.file.names import rotated_names
+
+MOST_CLAIMS = 64
+"""Most files that begin alike which one compressed file is compared with."""
+
+
+def alike(archive: Archive, known: Iterable[Claim]) -> list[Claim]:
+    """Those of ``known`` that begin as it does, by rising offset, and the one that lies beside it under its name.
+
+    Raises OSError, Unpackable, Unfinished.
+    """
+    head, digests = archive.head(), dict[int, Fingerprint]()
+    stem = stem_of(archive)
+
+    def begins(claim: Claim) -> bool:
+        prefix = claim.cursor.prefix
+        if prefix.length not in digests:
+            digests[prefix.length] = Fingerprint.of(head[: prefix.length])
+        if not claim.cursor.offset:
+            beside = claim.tail is not None and claim.tail.where == stem
+            return beside and digests[prefix.length] == prefix
+        return prefix.length > 0 and digests[prefix.length] == prefix
+
+    found = sorted(filter(begins, known), key=lambda claim: _likeness(archive, claim))
+    return sorted(found[:MOST_CLAIMS], key=lambda claim: claim.cursor.offset)
+
+
+def likeliest(archive: Archive) -> Claim | None:
+    """The one it was made of, of those that are in it."""
+    return min(archive.fitting, key=lambda claim: _likeness(archive, claim), default=None)
+
+
+def compared(archive: Archive) -> bool:
+    """Compares one claim after the other; False while there is more to unpack. Raises as ``Archive.approach`` does."""
+    while archive.claims:
+        cursor = archive.claims[0].cursor
+        as_it_was = cursor.offset > 0 and cursor.mtime_ns == archive.packed[1] and archive.holds_no_more(cursor)
+        if not as_it_was and not archive.approach(cursor.offset):
+            return False
+        claim = archive.claims.pop(0)
+        if as_it_was or archive.fits(cursor):
+            archive.fitting.append(claim)
+    return True
+
+
+def stem_of(archive: Archive) -> str:
+    """Its name without what says how it is packed."""
+    return os.path.splitext(archive.shown)[0]
+
+
+def _likeness(archive: Archive, claim: Claim) -> tuple[bool, bool, bool, bool, int]:
+    """The smallest is the likeliest."""
+    stem, cursor, tail = stem_of(archive), claim.cursor, claim.tail
+    beside = tail is not None and tail.where == stem
+    rotated = any(rotated_names([stem], {cursor.path}))
+    named = cursor.path.startswith(archive.shown.partition(".")[0])
+    return (
+        not beside,
+        claim.key.startswith(ARCHIVE),
+        cursor.mtime_ns != archive.packed[1],
+        not (rotated or named),
+        (-cursor.mtime_ns),
+    )
