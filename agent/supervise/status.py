@@ -61,19 +61,8 @@ class Status(Struct):
             "config_files": [str(path) for path in self.config.files],
             "endpoint": self.endpoint[0] if self.endpoint else None,
             "health": {"status": report.status, "warnings": report.warnings},
-            "sources": [
-                {"name": s.name, "type": s.type, "state": s.state, "last_error": s.last_error, "detail": s.detail()}
-                for s in self.pipeline.sources
-            ],
-            "processors": [
-                {
-                    "name": link.name,
-                    "type": link.name.partition(".")[0],
-                    "state": "running" if link.last_error is None else "failed",
-                    "last_error": link.last_error,
-                }
-                for link in self.pipeline.chain.links
-            ],
+            "sources": self._sources(),
+            "processors": self._processors(),
             "lanes": self._lanes(picture),
             "spool": self._spool(picture) | {"damaged_directories": await self.damaged.get()},
             "ledger": ledger_document(picture),
@@ -81,6 +70,23 @@ class Status(Struct):
         }
         masked: dict[str, Any] = masked_in(document, self.config.secrets.mask)
         return masked
+
+    def _sources(self) -> list[dict[str, Any]]:
+        return [
+            {"name": s.name, "type": s.type, "state": s.state, "last_error": s.last_error, "detail": s.detail()}
+            for s in self.pipeline.sources
+        ]
+
+    def _processors(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "name": link.name,
+                "type": link.name.partition(".")[0],
+                "state": "running" if link.last_error is None else "failed",
+                "last_error": link.last_error,
+            }
+            for link in self.pipeline.chain.links
+        ]
 
     def _lanes(self, picture: Picture) -> list[dict[str, Any]]:
         return [self._lane(balance.lane, picture.waiting[balance.lane]) for balance in picture.balances]
@@ -123,15 +129,13 @@ class Status(Struct):
         """The numbers of /metrics that nobody counts twice."""
         picture = await self.picture.get()
         spool = self.pipeline.spool
-        own: dict[str, dict[tuple[str, ...], float]] = {
+        own: Readings = {
             "telemetry_agent_records_total": _records(picture),
             "telemetry_agent_unrouted_records_total": {
                 (source, signal): float(records)
                 for flow, records in picture.unrouted.items()
                 for source, _, signal in (flow.rpartition("/"),)
             },
-            "telemetry_agent_lane_state": {},
-            "telemetry_agent_breaker_state": {},
             "telemetry_agent_spool_bytes": {(): picture.used_bytes},
             "telemetry_agent_spool_max_bytes": {(): spool.options.max_bytes},
             "telemetry_agent_spool_batches": {(): picture.batches},
@@ -141,18 +145,23 @@ class Status(Struct):
             "telemetry_agent_check_state": self.health.readings(),
             "telemetry_agent_build_info": {(__version__,): 1},
             "telemetry_agent_start_time_seconds": {(): self.started_at_ns / 1e9},
-            "telemetry_agent_waiting_records": {},
-            "telemetry_agent_waiting_bytes": {},
-            "telemetry_agent_oldest_waiting_seconds": {},
         }
-        for lane in self._lanes(picture):
-            name = lane["name"]
-            own["telemetry_agent_lane_state"] |= states(name, LANE_STATES, lane["state"])
-            own["telemetry_agent_breaker_state"] |= states(name, BREAKER_STATES, lane["breaker"])
-            own["telemetry_agent_waiting_records"][name,] = lane["waiting_records"]
-            own["telemetry_agent_waiting_bytes"][name,] = lane["waiting_bytes"]
-            own["telemetry_agent_oldest_waiting_seconds"][name,] = lane["oldest_seconds"]
-        return {**own, **await self.readings_of_process.get()}
+        return {**own, **self._lane_readings(picture), **await self.readings_of_process.get()}
+
+    def _lane_readings(self, picture: Picture) -> Readings:
+        lanes = self._lanes(picture)
+        state: dict[tuple[str, ...], float] = {}
+        breaker: dict[tuple[str, ...], float] = {}
+        for lane in lanes:
+            state |= states(lane["name"], LANE_STATES, lane["state"])
+            breaker |= states(lane["name"], BREAKER_STATES, lane["breaker"])
+        return {
+            "telemetry_agent_lane_state": state,
+            "telemetry_agent_breaker_state": breaker,
+            "telemetry_agent_waiting_records": {(lane["name"],): lane["waiting_records"] for lane in lanes},
+            "telemetry_agent_waiting_bytes": {(lane["name"],): lane["waiting_bytes"] for lane in lanes},
+            "telemetry_agent_oldest_waiting_seconds": {(lane["name"],): lane["oldest_seconds"] for lane in lanes},
+        }
 
 
 @asynccontextmanager
