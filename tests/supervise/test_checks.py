@@ -253,6 +253,17 @@ async def test_the_first_host_cycle_has_two_intervals_and_no_more(parts: Parts) 
     assert (await parts.finding("host_cycle")).status == OK
 
 
+async def test_a_host_source_that_is_opened_again_has_two_intervals_again(parts: Parts) -> None:
+    host = SourceState("host", "host", "running", source=Host15(None))  # type: ignore[arg-type]
+    parts.sources.append(host)
+    assert (await parts.finding("host_cycle")).status == OK
+    host.source = None
+    parts.clock.move(1000)
+    assert await parts.finding("host_cycle") == Finding(OK, "host is being opened")
+    host.source = Host15(None)  # type: ignore[assignment]
+    assert await parts.finding("host_cycle") == Finding(OK, "host has 30 s for its first cycle")
+
+
 @pytest.mark.parametrize(
     ("state", "source"), [("unrouted", None), ("unrouted", Host15(900.0)), ("running", Host15(None, on_request=True))]
 )

@@ -402,6 +402,12 @@ def test_a_key_without_end_is_given_up_after_so_many_bytes_and_counted(sizes: li
     assert counted(meter) == {"private_key": 1, "private_key_unended": 1}
 
 
+def test_a_key_that_is_given_up_at_the_end_of_a_record_leaves_the_next_one_whole() -> None:
+    redactor, _ = made(key_max_bytes=1024)
+    out = in_blocks(redactor, [[b"-----BEGIN PRIVATE KEY-----", *[b"x" * 92] * 29]])  # 1 + 11 * 93 bytes are 1024
+    assert out == [b"[REDACTED]"] * 12 + [b"x" * 92] * 18
+
+
 def test_so_many_keys_are_open_at_most_and_the_oldest_is_given_up() -> None:
     redactor, meter = made()
     for number in range(MOST_ORIGINS + 3):
