@@ -42,6 +42,9 @@ OPEN_SECONDS: Final = 20.0
 COMMIT_SECONDS: Final = 10.0
 """How long a reload waits for the spool; intake stands still meanwhile."""
 
+RETRIED_SECONDS: Final = 2.0
+"""How long it waits before that for what keeps the spool from committing to be over."""
+
 
 class Swap(Struct, frozen=True):
     """The names that a change of configuration touches, ``stage.name`` each, in the order of the data's journey."""
@@ -103,7 +106,7 @@ async def swap(pipeline: Pipeline, new: Config) -> Swap:
     contexts = pipeline.contexts.after(new)
     plan = swap_of(pipeline.config, new, pipeline.contexts, contexts)
     commits = _must_commit(pipeline.config, new, plan)
-    _may_begin(pipeline, commits=commits)
+    await _may_begin(pipeline, commits=commits)
     before = _Before(pipeline)
     try:
         await _change(pipeline, new, contexts, plan, before, commits=commits)
@@ -201,9 +204,13 @@ def _must_commit(old: Config, new: Config, plan: Swap) -> bool:
     return processors or lanes_of(old.export).keys() != lanes_of(new.export).keys()
 
 
-def _may_begin(pipeline: Pipeline, *, commits: bool) -> None:
-    """Raises AgentError where it is known that the change would wait for the spool."""
-    spool = pipeline.spool
+async def _may_begin(pipeline: Pipeline, *, commits: bool) -> None:
+    """Raises AgentError where it is known that the change would wait for the spool. What kept it from committing a
+    moment ago may be over: it tries once a second."""
+    spool, clock = pipeline.spool, pipeline.contexts.clock
+    tried_seconds = clock.monotonic_seconds()
+    while commits and spool.trouble is not None and clock.monotonic_seconds() - tried_seconds < RETRIED_SECONDS:
+        await clock.sleep(RETRIED_SECONDS / 8)
     if spool.replacing:
         raise AgentError("the spool was damaged and is being replaced; reload again when that is done")
     if commits and spool.trouble is not None:

@@ -247,6 +247,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "LEAVE_SECONDS", 0.05)
     monkeypatch.setattr(swapping, "COMMIT_SECONDS", 0.05)
     monkeypatch.setattr(swapping, "OPEN_SECONDS", 0.05)
+    monkeypatch.setattr(swapping, "RETRIED_SECONDS", 0.05)
 
 
 async def test_where_the_spool_cannot_take_the_lanes_everything_begins_again(
@@ -281,7 +282,7 @@ async def test_where_the_spool_cannot_take_the_lanes_everything_begins_again(
     assert counting.begun == ["read from 0", "read from 1"]
 
 
-async def test_a_spool_that_cannot_commit_is_said_before_anything_has_ended(tmp_path: Path) -> None:
+async def test_a_spool_that_cannot_commit_is_said_before_anything_has_ended(tmp_path: Path, impatient: None) -> None:
     counting, sink = Counting(), Sink()
     read, send = source("read", counting), configured("export", "send", sink)
     async with running(tmp_path, [read], export=[send]) as agent:
@@ -294,6 +295,19 @@ async def test_a_spool_that_cannot_commit_is_said_before_anything_has_ended(tmp_
             agent.pipeline, config([read], export=[configured("export", "send", sink, max_bytes=1 << 20)])
         )
         assert plan.restart == ("export.send",)
+
+
+async def test_a_spool_that_could_not_commit_a_moment_ago_is_waited_for(tmp_path: Path) -> None:
+    read, send = source("read", Counting()), configured("export", "send", Sink())
+    async with running(tmp_path, [read], export=[send]) as agent:
+        agent.spool._in_use.trouble = "disk full: no space"
+        changing = asyncio.create_task(
+            swap(agent.pipeline, config([read], export=[configured("export", "new", Sink())]))
+        )
+        await asyncio.sleep(0)
+        assert not changing.done()
+        agent.spool._in_use.trouble = None
+        assert (await changing).begin == ("export.new",)
 
 
 async def test_a_destination_that_does_not_close_holds_nothing_up(
