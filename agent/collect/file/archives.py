@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -28,7 +28,7 @@ from agent.collect.file.finished import Finished
 from agent.collect.file.heirs import Heirs
 from agent.collect.file.identity import Inode, Replaced, inode_of, inode_of_key, key_at
 from agent.collect.file.options import FileOptions
-from agent.collect.file.origins import alike, compared, likeliest
+from agent.collect.file.origins import alike, compared, known_files, likeliest
 from agent.collect.file.rests import Rest, Rests, is_unread
 from agent.collect.file.tail import Piece, Rewritten, Tail
 from agent.wire.encoding import encoding_of
@@ -211,7 +211,8 @@ class Archives:
     def _settle(self, archive: Archive) -> bool:
         """Whether it is known where to read on in it."""
         if archive.claims is None:
-            archive.claims = alike(archive, self._claims(archive))
+            others = (other for other in self._known.values() if other is not archive and not other.error)
+            archive.claims = alike(archive, known_files(self._followed, self._finished, others))
         if not compared(archive):
             return False
         if not all(map(self._stands, archive.fitting)):  # it was read on, or is gone, while it was compared
@@ -225,12 +226,20 @@ class Archives:
             archive.close()
             self._decided(archive)
             return False
-        key = claim.key if claim is not None else self._rests.never_read(archive.inode, archive.packed[1])
+        key = claim.key if claim is not None else self._never_read(archive)
         if key is None and not archive.named:
             self._drop(archive)
             return False
         self._go_on(archive, key, claim)
         return True
+
+    def _never_read(self, archive: Archive) -> str | None:
+        """The key of a file it may be made of by its name alone; not of one that came back, or has another key now."""
+        while (key := self._rests.never_read(archive.inode, archive.packed[1])) is not None:
+            if self._followed.absent.get(key) is not None:
+                return key
+            self._rests.take(key)
+        return None
 
     def _go_on(self, archive: Archive, key: str | None, claim: Claim | None) -> None:
         """It is read from where the file of that key was left, whose position is now its own; else from its start."""
@@ -244,15 +253,6 @@ class Archives:
             self._heirs.take(archive.inode)
         self._followed.pending[archive.key] = archive.cursor().encode()
         self._decided(archive)
-
-    def _claims(self, archive: Archive) -> Iterator[Claim]:
-        """Everything whose position is known."""
-        followed = self._followed
-        yield from (Claim(tail.key, tail.cursor(), tail) for tail in followed.tails.values())
-        yield from (Claim(key, cursor) for _, key, cursor in followed.absent if not is_unread(cursor))
-        yield from (Claim(key, cursor) for key, cursor in self._finished)
-        others = (other for other in self._known.values() if other.settled and other.offset and not other.error)
-        yield from (Claim(other.key, other.cursor(), other) for other in others if other is not archive)
 
     def _stands(self, claim: Claim) -> bool:
         """Whether what was compared is still so."""
@@ -270,17 +270,15 @@ class Archives:
     def _decided(self, archive: Archive) -> None:
         """It is known not to be made of any other file that is sought."""
         for key, rest in self._rests.decided(archive.inode):
-            if not self._was_read(key, rest.cursor, self._heirs.of(key, rest.where, rest.cursor)):
+            there = self._followed.absent.get(key) is not None
+            if there and not self._was_read(key, rest.cursor, self._heirs.of(key, rest.where, rest.cursor)):
                 self._followed.give_up(key)
 
     def _was_read(self, key: str, cursor: Cursor, heirs: list[tuple[str, Inode]]) -> bool:
         """Whether what a file that is gone held more has been read, or is, in one of the compressed ones."""
         for path, inode in heirs if cursor.unread_bytes else ():
-            if is_unread(cursor):
-                held = self._heirs.free(inode) and (inode in self._known or self._finished.is_read(path, inode))
-            else:
-                held = holds(inode, path, cursor)
-            if held:
+            known = inode in self._known or self._finished.is_read(path, inode)
+            if (self._heirs.free(inode) and known) if is_unread(cursor) else holds(inode, path, cursor):
                 self._heirs.take(inode)
                 self._followed.went_on(key, cursor.path)
                 return True

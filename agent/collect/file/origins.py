@@ -7,31 +7,44 @@ beside it under its name, one that was last written to when it was, one of whose
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from agent.collect.file.archive import ARCHIVE, Archive, Claim
 from agent.collect.file.identity import Fingerprint
 from agent.collect.file.names import rotated_names
+from agent.collect.file.rests import is_unread
+from agent.collect.file.tail import Tail
+
+if TYPE_CHECKING:
+    from agent.collect.file.finished import Finished
+    from agent.collect.file.follow import Followed
 
 MOST_CLAIMS = 64
 """Most files that begin alike which one compressed file is compared with."""
 
 
+def known_files(followed: Followed, finished: Finished, others: Iterable[Archive]) -> Iterator[Claim]:
+    """Every file whose position is known: followed, gone, compressed and read, or compressed and being read."""
+    yield from (Claim(tail.key, tail.cursor(), tail) for tail in followed.tails.values())
+    yield from (Claim(key, cursor) for _, key, cursor in followed.absent if not is_unread(cursor))
+    yield from (Claim(key, cursor) for key, cursor in finished)
+    yield from (Claim(other.key, other.cursor(), other) for other in others if other.settled and other.offset)
+
+
 def alike(archive: Archive, known: Iterable[Claim]) -> list[Claim]:
-    """Those of ``known`` that begin as it does, by rising offset, and the one that lies beside it under its name.
+    """Those of ``known`` that begin as it does, by rising offset, and those by their name that are still to be read.
 
     Raises OSError, Unpackable, Unfinished.
     """
     head, digests = archive.head(), dict[int, Fingerprint]()
-    stem = stem_of(archive)
 
     def begins(claim: Claim) -> bool:
         prefix = claim.cursor.prefix
         if prefix.length not in digests:
             digests[prefix.length] = Fingerprint.of(head[: prefix.length])
         if not claim.cursor.offset:
-            beside = claim.tail is not None and claim.tail.where == stem
-            return beside and digests[prefix.length] == prefix
+            return _may_become(claim.tail, archive) and digests[prefix.length] == prefix
         return prefix.length > 0 and digests[prefix.length] == prefix
 
     found = sorted(filter(begins, known), key=lambda claim: _likeness(archive, claim))
@@ -59,6 +72,15 @@ def compared(archive: Archive) -> bool:
 def stem_of(archive: Archive) -> str:
     """Its name without what says how it is packed."""
     return os.path.splitext(archive.shown)[0]
+
+
+def _may_become(tail: Tail | None, archive: Archive) -> bool:
+    """Whether a file of which nothing was read yet may be what was compressed, by names and times."""
+    if tail is None or tail.error or not tail.size:
+        return False
+    stem = stem_of(archive)
+    not_younger = tail.mtime_ns <= archive.packed[1]
+    return tail.where == stem or (not_younger and any(rotated_names([stem], {tail.path})))
 
 
 def _likeness(archive: Archive, claim: Claim) -> tuple[bool, bool, bool, bool, int]:
