@@ -42,14 +42,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--file", choices=KINDS, metavar="FILE", help=f"one of {', '.join(KINDS)} (default: {' and '.join(DEFAULT)})"
     )
-    parser.add_argument("--stats", action="store_true", help="count by level, component and message instead")
-    parser.add_argument("--follow", action="store_true", help="go on with what is written from now on")
+    one = parser.add_mutually_exclusive_group()
+    one.add_argument("--stats", action="store_true", help="count by level, component and message instead")
+    one.add_argument("--follow", action="store_true", help="go on with what is written from now on")
     parser.add_argument("--json", action="store_true", help="lines as they are in the files; of --stats the document")
     parser.add_argument("--dir", metavar="DIR", help="the directory of the files, instead of the one of --config")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints what was found and returns 0; 1, with what to do, where there are no files."""
+    """Prints what was found and returns 0; 1, with what to do, where there are no files at all."""
     from agent.cli.directories import log_dir
 
     directory = Path(arguments.dir) if arguments.dir else log_dir(Path(arguments.config), os.environ)
@@ -58,6 +59,9 @@ def run(arguments: argparse.Namespace) -> int:
     kinds: Sequence[Kind] = (arguments.file,) if arguments.file else DEFAULT
     try:
         if not arguments.follow and not _any(directory, kinds):
+            if _any(directory, KINDS):
+                print(f"nothing has been written to {_names(kinds, ' and ')} in {directory} yet", file=sys.stderr)
+                return 0
             print(_none(directory, arguments.config, kinds), file=sys.stderr)
             return 1
         _search(directory, kinds, what, arguments)
@@ -165,10 +169,13 @@ def _any(directory: Path, kinds: Sequence[Kind]) -> bool:
         return False
 
 
+def _names(kinds: Sequence[Kind], between: str) -> str:
+    return between.join(current(kind) for kind in kinds)
+
+
 def _none(directory: Path, config: str, kinds: Sequence[Kind]) -> str:
-    names = " and no ".join(current(kind) for kind in kinds)
     return (
-        f"there is no {names} in {directory}.\nSet log_files = true in the [agent] table of {config} and restart the "
+        f"there is no {_names(kinds, ' and no ')} in {directory}.\nSet log_files = true in the [agent] table of {config} and restart the "
         "agent, or name another directory with --dir.\nWhat it wrote to its standard error, "
         "'journalctl -u telemetry-agent' shows."
     )

@@ -180,6 +180,20 @@ def test_where_there_are_no_files_it_says_how_to_get_some(logged: Logged, made: 
     assert f"Set log_files = true in the [agent] table of {logged.config}" in err
 
 
+def test_a_file_to_which_nothing_was_written_yet_is_no_fault(logged: Logged) -> None:
+    logged.write("application.log", line(0, "all is well"))
+    status, out, err = logged.logs("--file", "errors")
+    assert (status, out) == (0, "")
+    assert err == f"nothing has been written to errors.log in {logged.folder} yet\n"
+
+
+def test_statistics_end_and_following_does_not(logged: Logged, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        logged.logs("--stats", "--follow")
+    assert ended.value.code == 2
+    assert "not allowed with argument" in capsys.readouterr().err
+
+
 def test_another_directory_may_be_named(week: Logged, tmp_path: Path) -> None:
     week.config.unlink()
     assert main(["logs", "--config", str(tmp_path / "none.toml"), "--dir", str(week.folder), "--stats"]) == 0
