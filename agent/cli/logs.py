@@ -175,9 +175,9 @@ def _names(kinds: Sequence[Kind], between: str) -> str:
 
 def _none(directory: Path, config: str, kinds: Sequence[Kind]) -> str:
     return (
-        f"there is no {_names(kinds, ' and no ')} in {directory}.\nSet log_files = true in the [agent] table of {config} and restart the "
-        "agent, or name another directory with --dir.\nWhat it wrote to its standard error, "
-        "'journalctl -u telemetry-agent' shows."
+        f"there is no {_names(kinds, ' and no ')} in {directory}.\n"
+        f"Set log_files = true in the [agent] table of {config} and restart the agent, or name another directory with "
+        "--dir.\nWhat it wrote to its standard error, 'journalctl -u telemetry-agent' shows."
     )
 
 
