@@ -138,7 +138,9 @@ class Batches:
 def formats(streams: LabelSets[Stream]) -> dict[str, str]:
     """For the status page what the messages of each label set are taken for, by the values of its fields."""
     decided = [(stream, stream.decision) for stream in streams.known() if stream.decision is not None]
-    return {"/".join(map(str, stream.key)): decision.shown for stream, decision in decided}
+    return {
+        "/".join("-" if value is None else str(value) for value in stream.key): kind.shown for stream, kind in decided
+    }
 
 
 def parser_of(options: JournalOptions, context: Context) -> MessageParser | None:

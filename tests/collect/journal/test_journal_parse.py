@@ -44,7 +44,7 @@ class Reading:
             for unit, message in messages
         ]
         block = "".join(f"{json.dumps(entry)}\n" for entry in entries).encode()
-        made = {dict(batch.labels)["unit"]: batch for batch in self._batches.of(block, ("before", "last"))}
+        made = {dict(batch.labels).get("unit", ""): batch for batch in self._batches.of(block, ("before", "last"))}
         for batch in made.values():
             assert batch.block.count(batch.separator) == batch.count
             assert batch.severities is not None
@@ -74,8 +74,13 @@ def test_each_unit_is_of_the_format_that_its_own_messages_are_of(tmp_path: Path)
 def test_status_says_what_was_decided_for_each_unit(tmp_path: Path) -> None:
     assert Reading(tmp_path).formats() == {}
     auto = Reading(tmp_path, parse="auto")
-    auto.of(*[("json", ERROR), ("plain", "Started the thing.")] * 100, ("young", "Started."))
-    assert auto.formats() == {"json/stdout": "json", "plain/stdout": "none", "young/stdout": "undecided"}
+    auto.of(*[("json", ERROR), ("plain", "Started the thing.")] * 100, ("young", "Started."), (None, "usb 1-1"))
+    assert auto.formats() == {
+        "json/stdout": "json",
+        "plain/stdout": "none",
+        "young/stdout": "undecided",
+        "-/stdout": "undecided",
+    }
     told = Reading(tmp_path, parse=Regex(regex="(?P<message>.*)"))
     told.of(("app", INFO))
     assert told.formats() == {"app/stdout": "regex"}
