@@ -11,7 +11,8 @@ from typing import Final
 
 from msgspec import Struct
 
-NANOSECONDS: Final = 1_000_000_000
+from agent.clock import NANOSECONDS
+
 OTHER: Final = "other"
 """What keys are called that came on top of max_keys."""
 TIDY_NS: Final = NANOSECONDS

@@ -22,9 +22,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from agent.batch import Batch, Labels
+from agent.clock import NANOSECONDS
 from agent.contract import Held
 from agent.ownlogs import Repeating
-from agent.process.buckets import NANOSECONDS, OTHER, Bucket, Buckets
+from agent.process.buckets import OTHER, Bucket, Buckets
 from agent.process.fields.reader import Reader
 from agent.process.fields.values import text_of
 from agent.process.own_records import OwnRecord, common, own_batches, seconds

@@ -12,13 +12,14 @@ import logging
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
 from agent.batch import Batch, Labels
+from agent.clock import NANOSECONDS
 from agent.contract import Held
 from agent.process.dedupe.keys import DIGEST_BYTES, digests
 from agent.process.fields.reader import Reader
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
     from agent.process.fields.reader import Table
 
 log = logging.getLogger("telemetry_agent.dedupe")
-
-NANOSECONDS: Final = 1_000_000_000
 
 
 class Repeat(Struct, frozen=True, array_like=True, gc=False):

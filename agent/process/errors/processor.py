@@ -19,12 +19,14 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from msgspec.structs import replace
 
-from agent.batch import Batch, Family, Metrics, cycle_of, labels_of
+from agent.batch import Batch, Family
+from agent.clock import NANOSECONDS
 from agent.contract import Held
 from agent.process.conditions.pattern import Pattern
 from agent.process.errors.fingerprint import fingerprint, looked_at, template
 from agent.process.errors.kinds import Kind, Kinds
 from agent.process.fields.reader import Reader, at_least
+from agent.process.own_cycles import OwnCycles, passed
 from agent.process.own_records import OwnRecord, own_batches, quoted
 from agent.process.selection import either
 from agent.wire.series import series
@@ -38,8 +40,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("telemetry_agent.errors")
 
-JOB: Final = "logs"
-NANOSECONDS: Final = 1_000_000_000
 INFO: Final = 1 + 4 * LEVELS.index("info")
 LONGEST_EXAMPLE: Final = 256
 HELP: Final = "Log records that are errors, by kind: the most frequent kinds."
@@ -54,15 +54,14 @@ class Errors:
         self._options = options
         self._name = context.name
         self._meter = context.meter
-        self._labels = labels_of({"job": JOB, "instance": context.host.hostname}, context.labels)
         self._reader = Reader([])
         self._pattern = None if options.matches is None else Pattern(options.matches)
-        self._sent_ns, self._told_ns, self._all, kinds = _restored(context.state, context.name)
+        self._cycles = OwnCycles(context, options.interval_seconds)
+        self._cycles.sent_ns, self._told_ns, self._all, kinds = _restored(context.state, context.name)
         self._kinds = Kinds(options.max_kinds, kinds)
-        self._last: Metrics | None = None
         self._held: Held | None = None
         self._changed = True
-        self.due_seconds = max(1.0, options.interval_seconds / 15)
+        self.due_seconds = self._cycles.due_seconds
 
     def process(self, batch: Batch, now: Time) -> Iterable[Batch]:
         if batch.signal != "logs" or not batch.count:
@@ -87,11 +86,10 @@ class Errors:
         if not self._kinds.by_key:
             return ()
         made: list[Batch] = []
-        if _passed(self._sent_ns, self._options.interval_seconds, now):
-            self._last = cycle_of(f"process.{self._name}", self._labels, self._families(), self._last)
-            self._sent_ns, self._changed = now.wall_ns, True
-            made.append(self._last)
-        if _passed(self._told_ns, self._options.summary_seconds, now):
+        if self._cycles.due(now):
+            made.append(self._cycles.made(self._families(), now))
+            self._changed = True
+        if passed(self._told_ns, self._options.summary_seconds, now):
             if self._options.summary:
                 made += own_batches(self._name, map(_record, self._untold()), "json")
             told = {key: replace(each, untold=0) for key, each in self._kinds.by_key.items()}
@@ -101,7 +99,7 @@ class Errors:
     def held(self) -> Held | None:
         if self._changed:
             self._changed = False
-            state = (self._sent_ns, self._told_ns, self._all, list(self._kinds.by_key.values()))
+            state = (self._cycles.sent_ns, self._told_ns, self._all, list(self._kinds.by_key.values()))
             self._held = Held(msgspec.msgpack.encode(state)) if self._kinds.by_key else None
         return self._held
 
@@ -170,10 +168,6 @@ def _iso(wall_ns: int) -> str:
 
     moment = datetime.fromtimestamp(wall_ns // NANOSECONDS, UTC)
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _passed(since_ns: int, seconds: float, now: Time) -> bool:
-    return not 0 <= now.wall_ns - since_ns < seconds * NANOSECONDS
 
 
 def _restored(state: bytes | None, name: str) -> tuple[int, int, float, list[Kind]]:

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from agent.batch import Batch, Family, Metrics, cycle_of, labels_of
+from agent.batch import Batch, Family
 from agent.contract import Held
 from agent.process.fields.reader import Reader
 from agent.process.metrics.series import Definition, Key, Metric, Numbers
+from agent.process.own_cycles import OwnCycles
 
 if TYPE_CHECKING:
     from agent.clock import Time
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("telemetry_agent.metrics")
 
-JOB: Final = "logs"
-NANOSECONDS: Final = 1_000_000_000
 _STATE: Final = tuple[int, dict[str, list[tuple[Key, Numbers]]]]
 
 
@@ -40,15 +39,13 @@ class LogMetrics:
         self._options = options
         self._name = context.name
         self._meter = context.meter
-        self._labels = labels_of({"job": JOB, "instance": context.host.hostname}, context.labels)
         self._metrics = list(_metrics(options))
         self._reader = Reader(name for metric in self._metrics for name in metric.fields)
-        self._told_ns = 0
+        self._cycles = OwnCycles(context, options.interval_seconds)
         self._restore(context.state)
-        self._last: Metrics | None = None
         self._held: Held | None = None
         self._changed = True
-        self.due_seconds = max(1.0, options.interval_seconds / 15)
+        self.due_seconds = self._cycles.due_seconds
 
     def process(self, batch: Batch, now: Time) -> Iterable[Batch]:
         if batch.signal != "logs" or not batch.count:
@@ -67,22 +64,20 @@ class LogMetrics:
         return (batch,)
 
     def due(self, now: Time) -> Iterable[Batch]:
-        if 0 <= now.wall_ns - self._told_ns < self._options.interval_seconds * NANOSECONDS:
+        if not self._cycles.due(now) or not any(metric.series for metric in self._metrics):
             return ()
-        if not any(metric.series for metric in self._metrics):
-            return ()
-        cycle = cycle_of(f"process.{self._name}", self._labels, self._families(), self._last)
+        cycle = self._cycles.made(self._families(), now)
         for metric in self._metrics:
             if not metric.lasts:
                 metric.series = {}
-        self._told_ns, self._last, self._changed = now.wall_ns, cycle, True
+        self._changed = True
         return (cycle,)
 
     def held(self) -> Held | None:
         if self._changed:
             self._changed = False
             numbers = {each.definition.identity: list(each.series.items()) for each in self._metrics if each.series}
-            self._held = Held(msgspec.msgpack.encode((self._told_ns, numbers))) if numbers else None
+            self._held = Held(msgspec.msgpack.encode((self._cycles.sent_ns, numbers))) if numbers else None
         return self._held
 
     async def view(self) -> Sequence[Family]:
@@ -96,7 +91,7 @@ class LogMetrics:
         if state is None:
             return
         try:
-            self._told_ns, found = msgspec.msgpack.decode(state, type=_STATE)
+            self._cycles.sent_ns, found = msgspec.msgpack.decode(state, type=_STATE)
         except (msgspec.MsgspecError, ValueError) as error:
             log.warning("%s: what was counted before cannot be read, and begins anew: %s", self._name, error)
             return
