@@ -1,7 +1,8 @@
 """This file is what is written to the audit log: who started, stopped and configured the agent, and what it refused.
 
-Every line is of the component ``audit`` and carries ``"audit": true``; its context names the ``event``. It goes where
-all own lines go, whatever the log level is, and where log files are written, to one of its own.
+Every line is of the component ``audit`` and carries ``"audit": true``, in the journal ``TELEMETRY_AGENT_AUDIT=1``; its
+context names the ``event``. It goes where all own lines go, whatever the log level is, and where log files are written,
+to one of its own.
 
   start · stop · configuration_loaded · configuration_changed · configuration_refused · credential_read ·
   credential_changed · credential_unreadable · request_refused
