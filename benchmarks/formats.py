@@ -7,7 +7,6 @@ import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks import corpus
@@ -18,6 +17,7 @@ from benchmarks.processes import (
     Agent,
     NotMeasuredError,
     agent,
+    configured,
     free_port,
     gzip_cpu_seconds,
     python_bytes,
@@ -52,15 +52,6 @@ FILE = '[collect.file]\npaths = ["{path}"]\nstart_at = "beginning"\nparse = "{pa
 CONTAINER = '[collect.container]\npaths = ["{path}"]\nstart_at = "beginning"'
 CONTAINER_CONFIG = '{"Name":"/shop","Config":{"Image":"shop:3","Labels":{"com.docker.compose.project":"shop"}}}'
 SYSLOG = '[collect.syslog]\ntcp_listen = "127.0.0.1:{port}"'
-
-
-@contextmanager
-def configured(source: str, url: str) -> Iterator[Path]:
-    """A configuration file in a folder of its own, which also holds the state."""
-    with tempfile.TemporaryDirectory(prefix="bench-", dir=corpus.folder()) as folder:
-        config = Path(folder) / "config.toml"
-        config.write_text(CONFIG.format(folder=folder, source=source, url=url))
-        yield config
 
 
 def shipping(name: str, kind: str, target: float) -> Callable[[int], Iterator[Figure]]:
@@ -99,7 +90,11 @@ def latency(_repeat: int) -> Iterator[Figure]:
         probes = Path(folder) / "probe.log"
         probes.touch()
         source = FILE.format(path=f"{folder}/*.log", parse="json")
-        with configured(source, backend.url) as config, agent(config) as running, probes.open("ab", buffering=0) as app:
+        with (
+            configured(CONFIG, source=source, url=backend.url) as config,
+            agent(config) as running,
+            probes.open("ab", buffering=0) as app,
+        ):
             written: dict[str, float] = {}
             for number in range(PROBES):
                 line = f"probe {number}"
@@ -173,7 +168,7 @@ def _connected(port: int, running: Agent) -> socket.socket:
 
 def _measured(sample: corpus.Sample, source: str, feed: Callable[[Agent], None], line_bytes: int | None = None) -> Trip:
     before = gzip_cpu_seconds(sample.path)
-    with sink() as backend, configured(source, backend.url) as config:
+    with sink() as backend, configured(CONFIG, source=source, url=backend.url) as config:
         with agent(config) as running:
             feed(running)
             counters = backend.wait_for(sample.records, WITHIN_SECONDS, running.must_live)

@@ -10,10 +10,8 @@ from __future__ import annotations
 import random
 import shutil
 import subprocess
-import tempfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +21,7 @@ from benchmarks.processes import (
     COMMAND,
     NotMeasuredError,
     agent,
+    configured,
     cpu_seconds,
     gzip_cpu_seconds,
     sink,
@@ -172,20 +171,11 @@ class Shipped:
         return self.cpu_seconds / self.json_gzip_seconds
 
 
-@contextmanager
-def configured(directory: Path, url: str) -> Iterator[Path]:
-    """A configuration file in a folder of its own, which also holds the state."""
-    with tempfile.TemporaryDirectory(prefix="bench-", dir=corpus.folder()) as folder:
-        config = Path(folder) / "config.toml"
-        config.write_text(CONFIG.format(folder=folder, journal=directory, url=url))
-        yield config
-
-
 def ship() -> Shipped:
     """The journal from the first entry to the last acknowledgement, and the books checked afterwards."""
     folder = journal()
     gzip_seconds = gzip_cpu_seconds(folder / "entries.json")
-    with sink() as backend, configured(folder / "journal", backend.url) as config:
+    with sink() as backend, configured(CONFIG, journal=folder / "journal", url=backend.url) as config:
         with agent(config) as running:
             counters = backend.wait_for(ENTRIES, SHIP_WITHIN_SECONDS, running.must_live)
             journalctl_seconds = sum(map(cpu_seconds, children(running.process.pid)))

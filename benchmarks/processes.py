@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks import corpus
+
 COMMAND = str(Path(sys.executable).parent / "telemetry-agent")
 READY_WITHIN_SECONDS = 60.0
 SAMPLE_SECONDS = 0.02
@@ -190,6 +192,15 @@ class Agent:
             self._ended.set()
             self._sampler.join()
         return self.spent
+
+
+@contextmanager
+def configured(text: str, **values: object) -> Iterator[Path]:
+    """A configuration file in a folder of its own, which also holds the state; ``{folder}`` in ``text`` is its path."""
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=corpus.folder()) as folder:
+        config = Path(folder) / "config.toml"
+        config.write_text(text.format(folder=folder, **values))
+        yield config
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from benchmarks.processes import (
     MB,
     NotMeasuredError,
     agent,
+    configured,
     free_port,
     gzip_cpu_seconds,
     python_bytes,
@@ -57,14 +58,9 @@ listen = "127.0.0.1:{port}"
 """
 
 
-@contextmanager
-def configured(paths: Path | str, url: str, *, redact: bool = True, port: int = 0) -> Iterator[Path]:
-    """A configuration file in a folder of its own, which also holds the state."""
-    with tempfile.TemporaryDirectory(prefix="bench-", dir=corpus.folder()) as folder:
-        config = Path(folder) / "config.toml"
-        on = "true" if redact else "false"
-        config.write_text(CONFIG.format(folder=folder, paths=paths, url=url, redact=on, port=port))
-        yield config
+def following(paths: Path | str, url: str, *, redact: bool = True, port: int = 0) -> AbstractContextManager[Path]:
+    """The configuration of an agent that ships files."""
+    return configured(CONFIG, paths=paths, url=url, redact="true" if redact else "false", port=port)
 
 
 def python_seconds(times: int = 5) -> float:
@@ -87,7 +83,7 @@ def ship(kind: str, *, redact: bool) -> Shipped:
     """The file from the first byte to the last acknowledgement, and the books checked afterwards."""
     path = corpus.log(kind)
     before = gzip_cpu_seconds(path)
-    with sink() as backend, configured(path, backend.url, redact=redact) as config:
+    with sink() as backend, following(path, backend.url, redact=redact) as config:
         with agent(config) as running:
             counters = backend.wait_for(corpus.LINES, SHIP_WITHIN_SECONDS, running.must_live)
             spent = running.stop()
@@ -140,7 +136,7 @@ def slow_sink(_repeat: int) -> Iterator[Figure]:
     """Memory while the backend answers after two seconds, and everything that has a bound is full."""
     with (
         sink(delay_seconds=2.0) as backend,
-        configured(corpus.log("plain"), backend.url) as config,
+        following(corpus.log("plain"), backend.url) as config,
         agent(config) as running,
     ):
         time.sleep(SLOW_SINK_SECONDS)
@@ -152,7 +148,7 @@ def slow_sink(_repeat: int) -> Iterator[Figure]:
 def starting_and_stopping(repeat: int) -> Iterator[Figure]:
     """Start to READY and SIGTERM to exit, with nothing to do."""
     ready, stop = [], []
-    with sink() as backend, configured("/nonexistent/*.log", backend.url) as config:
+    with sink() as backend, following("/nonexistent/*.log", backend.url) as config:
         for _ in range(2 * repeat):
             with agent(config) as running:
                 time.sleep(0.5)
@@ -167,7 +163,7 @@ def starting_with_a_large_spool(repeat: int) -> Iterator[Figure]:
     """Start to READY with 2 GB that wait for a backend which is not there."""
     with (
         tempfile.TemporaryDirectory(prefix="bench-", dir=corpus.folder()) as logs,
-        configured(f"{logs}/*.log", DEAD, redact=False) as config,
+        following(f"{logs}/*.log", DEAD, redact=False) as config,
     ):
         corpus.write_incompressible(Path(logs) / "random.log", LARGE_SPOOL_BYTES + (256 << 20))
         spool = config.parent / "state" / "spool" / "spool.db"
@@ -190,7 +186,7 @@ def commands(repeat: int) -> Iterator[Figure]:
     with (
         sink() as backend,
         tempfile.TemporaryDirectory() as logs,
-        configured(f"{logs}/*.log", backend.url, port=free_port()) as config,
+        following(f"{logs}/*.log", backend.url, port=free_port()) as config,
         agent(config) as running,
     ):
         (Path(logs) / "app.log").write_bytes(b"a line\n" * 1000)
@@ -207,7 +203,7 @@ def latency(_repeat: int) -> Iterator[Figure]:
     """From a line written to its arrival, with an agent at rest."""
     waits = random.Random(3)
     written: dict[str, float] = {}
-    with sink() as backend, tempfile.TemporaryDirectory() as logs, configured(f"{logs}/*.log", backend.url) as config:
+    with sink() as backend, tempfile.TemporaryDirectory() as logs, following(f"{logs}/*.log", backend.url) as config:
         file = Path(logs) / "app.log"
         file.touch()
         with agent(config) as running, file.open("ab", buffering=0) as app:
