@@ -39,7 +39,7 @@ def fetch(
     """
     found: list[Stored] = []
     size = 0
-    for row in rows(connection, lane, after, ROWS):
+    for row in _rows(connection, lane, after, ROWS):
         if found and size + row.bytes > max_bytes:  # compressed it is smaller than its records: it cannot fit either
             break
         batch = at_hand(row.id)
@@ -58,6 +58,11 @@ def _bytes_to_come(row: Row) -> int:
 
 def rows(connection: sqlite3.Connection, lane: int, after: int, most: int) -> list[Row]:
     """Header rows of the lane after id ``after``, by id. Raises SpoolDamaged where one does not match its seal."""
+    return list(_rows(connection, lane, after, most))
+
+
+def _rows(connection: sqlite3.Connection, lane: int, after: int, most: int) -> Iterator[Row]:
+    """The same one by one: behind a backlog few of so many are wanted, and reading one costs a query."""
     found: Iterator[tuple[int, int]] = heapq.merge(
         *(
             connection.execute(
@@ -67,7 +72,7 @@ def rows(connection: sqlite3.Connection, lane: int, after: int, most: int) -> li
             for route in law.routes_of(connection, lane)
         )
     )
-    return [_routed(header(connection, row_id), route) for _, (row_id, route) in zip(range(most), found, strict=False)]
+    return (_routed(header(connection, row_id), route) for _, (row_id, route) in zip(range(most), found, strict=False))
 
 
 def _routed(row: Row, route: int) -> Row:

@@ -100,6 +100,10 @@ class Encoding(Struct, frozen=True):
         cut = back and data[-back] >= (0xC0, 0xE0, 0xF0)[back - 1]
         return data[:-back] if cut else data
 
+    def is_text(self, raw: bytes) -> bool:
+        """Whether these bytes surely are what ``text`` would make of them."""
+        return self.name == "utf-8" and raw.isascii() and b"\0" not in raw and b"\r" not in raw
+
     def text(self, raw: bytes, *, at_start: bool = False) -> Text:
         """The lines in ``raw``, the last one ended where it is not; ``at_start`` where the file begins with it."""
         replaced = nul_bytes = 0
