@@ -117,3 +117,16 @@ def test_a_disk_that_comes_is_looked_up(tmp_path: Path) -> None:
 
 def test_lines_of_udevs_database_that_are_no_properties_are_left_out() -> None:
     assert parse_properties(b"I:123\nE:A=1\nE:B\nG:systemd\nE:C=x=y\n\xff\n") == {"A": "1", "C": "x=y"}
+
+
+def test_what_is_remembered_of_names_is_bounded_and_no_device_is_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.collect.host.diskstats.MOST_NAMES", 4)
+    text = "".join(f"   8  {number} sd{number} 1 2 3 4 5 6 7 8 9 10 11\n" for number in range(11))
+    collector = diskstats(tmp_path, text, diskstats_exclude="sd7")
+    for _ in range(2):
+        found = samples(collector.collect())
+        named = [name for name in found if name.startswith("node_disk_io_now")]
+        assert named == [f'node_disk_io_now{{device="sd{number}"}}' for number in range(11) if number != 7]
+        assert len(collector._known) <= 4

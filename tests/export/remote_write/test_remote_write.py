@@ -144,6 +144,7 @@ ANSWERS: list[tuple[Scripted, type[Refusal], str, str]] = [
     (answers(503), Retry, "server_error", ""),
     (answers(429), Retry, "rate_limited", ""),
     (answers(408), Retry, "timeout", ""),
+    (html(500), Retry, "server_error", "web page"),
     (html(502), Retry, "server_error", "web page"),
     (answers(401, "no auth"), Hold, "unauthorized", "token_file"),
     (html(401), Hold, "unauthorized", "token_file"),
