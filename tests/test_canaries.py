@@ -123,6 +123,29 @@ def echoing(*script: int) -> Iterator[tuple[int, type[Echo]]]:
         thread.join(60)
 
 
+CONFIG = """
+[collect.file]
+paths = ["{folder}/logs/*.log"]
+start_at = "beginning"
+[export.file]
+path = "{folder}/out/logs.jsonl"
+[export.loki.token]
+url = "http://127.0.0.1:{port}/bearer"
+token_file = "{folder}/secrets/token"
+headers = {{ X-Secret = "{header}", X-Expanded = "${{HEADER}}" }}
+[export.loki.password]
+url = "http://127.0.0.1:{port}/basic"
+user = "somebody"
+password_file = "{folder}/secrets/password"
+[export.loki.credential]
+url = "http://127.0.0.1:{port}/credential"
+user = "somebody"
+token_file = "%d/credential"
+[export.loki.proxied]
+url = "http://loki.invalid:3100"
+"""
+
+
 def configured(folder: Path, port: int, proxy: int) -> tuple[Path, dict[str, str]]:
     """A configuration with a secret wherever one can be, and the environment that goes with it."""
     secrets, logs = folder / "secrets", folder / "logs"
@@ -131,27 +154,7 @@ def configured(folder: Path, port: int, proxy: int) -> tuple[Path, dict[str, str
     for place in ("token", "password", "credential", "serve"):
         (secrets / place).write_text(f"{SECRETS[place]}\n")
     (logs / "app.log").write_text(log_lines())
-    body = f"""
-[collect.file]
-paths = ["{logs}/*.log"]
-start_at = "beginning"
-[export.file]
-path = "{folder}/out/logs.jsonl"
-[export.loki.token]
-url = "http://127.0.0.1:{port}/bearer"
-token_file = "{secrets}/token"
-headers = {{ X-Secret = "{SECRETS["header"]}", X-Expanded = "${{HEADER}}" }}
-[export.loki.password]
-url = "http://127.0.0.1:{port}/basic"
-user = "somebody"
-password_file = "{secrets}/password"
-[export.loki.credential]
-url = "http://127.0.0.1:{port}/credential"
-user = "somebody"
-token_file = "%d/credential"
-[export.loki.proxied]
-url = "http://loki.invalid:3100"
-"""
+    body = CONFIG.format(folder=folder, port=port, header=SECRETS["header"])
     config = written(
         folder, body, agent='log_level = "debug"\nlog_format = "json"', serve=f'token_file = "{secrets}/serve"'
     )

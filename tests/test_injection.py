@@ -46,10 +46,24 @@ NAMES = (
 LABELS = {"a": 'x"} , {forged="1', "b": "line\nbreak \x1b[0m\u2028", 'c"d}': "name", "..": "../../../etc/passwd"}
 
 
-@pytest.fixture(scope="module")
-def forged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What an agent said and delivered that was given nothing but attempts."""
-    folder = tmp_path_factory.mktemp("injection")
+CONFIG = """
+[collect.host]
+enabled = false
+[collect.agent]
+enabled = false
+[collect.file]
+paths = ["{folder}/logs/*.log"]
+start_at = "beginning"
+labels = {{ {labels} }}
+[export.loki]
+url = "{url}"
+[export.file]
+path = "{folder}/out/logs.jsonl"
+"""
+
+
+def evil_files(folder: Path) -> Path:
+    """Log files whose names, lines and links are attempts, below ``folder``."""
     logs = folder / "logs"
     logs.mkdir()
     for name in NAMES:
@@ -58,23 +72,18 @@ def forged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     (logs / "wal.log").symlink_to(folder / "state" / "spool" / "spool.db-wal")
     (logs / "device.log").symlink_to("/dev/zero")
     (logs / "dangling.log").symlink_to("/nowhere\nforged")
+    return logs
+
+
+@pytest.fixture(scope="module")
+def forged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What an agent said and delivered that was given nothing but attempts."""
+    folder = tmp_path_factory.mktemp("injection")
+    logs = evil_files(folder)
     labels = ", ".join(f"{json.dumps(name)} = {json.dumps(value)}" for name, value in LABELS.items())
     before = outside(folder)
     with strict_loki() as url:
-        body = f"""
-[collect.host]
-enabled = false
-[collect.agent]
-enabled = false
-[collect.file]
-paths = ["{logs}/*.log"]
-start_at = "beginning"
-labels = {{ {labels} }}
-[export.loki]
-url = "{url}"
-[export.file]
-path = "{folder}/out/logs.jsonl"
-"""
+        body = CONFIG.format(folder=folder, labels=labels, url=url)
         with running(written(folder, body, agent='log_format = "json"\nlog_level = "debug"')) as agent:
             lanes = delivered(agent, len(EVIL) * len(NAMES))
             told = {

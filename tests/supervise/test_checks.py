@@ -52,17 +52,8 @@ class Parts:
         self.links = [SimpleNamespace(name="redact")]
         self.draining: list[Any] = []
         self.schema = SCHEMA_VERSION
-        (folder / "spool").mkdir()
-        (folder / "spool" / "spool.db").touch()
-        self.spool: Any = SimpleNamespace(
-            trouble=None,
-            replacing=False,
-            store=SimpleNamespace(used_bytes=5000, directory=folder / "spool", path=folder / "spool" / "spool.db"),
-            options=SimpleNamespace(max_bytes=1 << 30),
-            committing=SimpleNamespace(done=lambda: self.committing_ended),
-            schema_version=self._schema_version,
-        )
         self.committing_ended = False
+        self.spool = self._spool(folder / "spool")
         self.stuck: list[str] = []
         self.bound = ["http://127.0.0.1:9465"]
         self.secrets = Secrets()
@@ -86,6 +77,18 @@ class Parts:
         self.worker = Worker("health")
         every = checks(self.agent, self.pipeline, progress, self.worker, self.bound)
         self.health = Health([check for check in every if check.name in OWN], self.clock)
+
+    def _spool(self, directory: Path) -> Any:
+        directory.mkdir()
+        (directory / "spool.db").touch()
+        return SimpleNamespace(
+            trouble=None,
+            replacing=False,
+            store=SimpleNamespace(used_bytes=5000, directory=directory, path=directory / "spool.db"),
+            options=SimpleNamespace(max_bytes=1 << 30),
+            committing=SimpleNamespace(done=lambda: self.committing_ended),
+            schema_version=self._schema_version,
+        )
 
     async def _schema_version(self) -> int:
         return self.schema
