@@ -147,8 +147,12 @@ def own_entries(batch: Logs, suffix: bytes = b"", structured_metadata: bool = Tr
     first = 0
     for lines in pieces(batch):
         last = first + len(lines)
-        suffixes = _suffixes(batch, first, last, suffix) if structured_metadata else [b""] * len(lines)
-        yield _at_own_times(lines, _times(batch, first, last), suffixes)
+        times = _times(batch, first, last)
+        if structured_metadata and batch.severities is not None and not batch.metadata:
+            yield _at_own_times(lines, times, *_levelled(lines, batch.severities[first:last], suffix))
+        else:
+            suffixes = _suffixes(batch, first, last, suffix) if structured_metadata else [b""] * len(lines)
+            yield _at_own_times(lines, times, _heads_of(lines, suffixes), suffixes)
         first = last
 
 
@@ -169,14 +173,24 @@ def _at_rising_times(lines: Sequence[bytes], time_ns: int, suffix: bytes, bulk: 
         first += count
 
 
-def _at_own_times(lines: Sequence[bytes], times_ns: Sequence[int], suffixes: Sequence[bytes]) -> bytes:
+def _at_own_times(
+    lines: Sequence[bytes], times_ns: Sequence[int], heads: Iterable[bytes], suffixes: Iterable[bytes]
+) -> bytes:
     """Entries each with its time and its metadata, the columns made one after the other."""
     out = [b""] * (4 * len(lines))
-    out[0::4] = _heads_of(lines, suffixes)
+    out[0::4] = heads
     out[1::4] = lines
     out[2::4] = timestamps(times_ns)
     out[3::4] = suffixes
     return b"".join(out)
+
+
+def _levelled(lines: Sequence[bytes], severities: bytes, suffix: bytes) -> tuple[Iterable[bytes], Iterable[bytes]]:
+    """Heads and metadata of entries that have a level and no metadata of their own."""
+    levels = {number: suffix + _level_metadata(number) for number in set(severities)}
+    tables = {number: _line_heads(len(level)) for number, level in levels.items()}
+    heads = map(getitem, map(tables.__getitem__, severities), map(len, lines))
+    return heads, map(levels.__getitem__, severities)
 
 
 def _heads_of(lines: Sequence[bytes], suffixes: Sequence[bytes]) -> Iterable[bytes]:

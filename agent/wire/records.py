@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 PIECE_RECORDS: Final = 1024
 """About how many records are split at once: well under 1 ms of work, and their memory is still warm when joined."""
+PIECE_BYTES: Final = 256 << 10
+"""And no more bytes than that, for the same reason; a longer record is a piece."""
 SLICE_BYTES: Final = 128 << 10
 
 
@@ -35,10 +37,10 @@ def pieces(batch: Logs) -> Iterator[list[bytes]]:
 
 def _cut(batch: Logs) -> Iterator[bytes]:
     block, separator = batch.block, batch.separator
-    if batch.count <= PIECE_RECORDS:
+    if batch.count <= PIECE_RECORDS and len(block) <= PIECE_BYTES:
         yield block
         return
-    start, step = 0, max(len(block) * PIECE_RECORDS // batch.count, len(separator))
+    start, step = 0, min(max(len(block) * PIECE_RECORDS // max(batch.count, 1), len(separator)), PIECE_BYTES)
     while start < len(block):
         cut = block.find(separator, start + step - len(separator))
         end = len(block) if cut < 0 else cut + len(separator)

@@ -11,7 +11,7 @@ import pytest
 from agent.batch import Logs, labels_of
 from agent.wire import jsonlines, loki
 from agent.wire.entries import push_request
-from agent.wire.records import PIECE_RECORDS, pieces
+from agent.wire.records import PIECE_BYTES, PIECE_RECORDS, pieces
 
 
 def logs(count: int, **changes) -> Logs:
@@ -67,3 +67,8 @@ def test_pieces_of_uneven_records_hold_each_record_once():
     records = [b"x" * (900_000 if i == 100 else i % 7) for i in range(20_000)]
     batch = Logs("file", (), b"".join(record + b"||" for record in records), len(records), separator=b"||")
     assert [record for piece in pieces(batch) for record in piece] == records
+
+
+def test_a_piece_of_long_records_holds_few_of_them():
+    batch = Logs("file", (), (b"x" * 9_999 + b"\n") * 1000, 1000)
+    assert {len(piece) for piece in pieces(batch)} <= set(range(1, PIECE_BYTES // 10_000 + 2))
