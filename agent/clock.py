@@ -30,11 +30,17 @@ class Time(Struct, frozen=True):
 class Clock(Protocol):
     """Wall time, monotonic time and sleep."""
 
-    def wall_ns(self) -> int: ...
+    def wall_ns(self) -> int:
+        """Nanoseconds since the Unix epoch; it may be set back."""
+        ...
 
-    def monotonic_seconds(self) -> float: ...
+    def monotonic_seconds(self) -> float:
+        """Seconds since an arbitrary start; it never goes back."""
+        ...
 
-    async def sleep(self, seconds: float) -> None: ...
+    async def sleep(self, seconds: float) -> None:
+        """Returns after so many seconds of the monotonic clock."""
+        ...
 
     async def wait(self, event: asyncio.Event, seconds: float) -> None:
         """Returns once the event is set, and after ``seconds`` at the latest."""

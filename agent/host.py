@@ -41,4 +41,5 @@ class Host:
 
     @property
     def control_socket(self) -> Path:
+        """Where a running agent answers commands."""
         return self.run_dir / "control.sock"

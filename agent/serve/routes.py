@@ -60,6 +60,7 @@ def json_response(document: Any, status: int = 200) -> Response:
 
 
 def text_response(text: str, status: int = 200) -> Response:
+    """``text`` as UTF-8, for people."""
     return Response(status, text.encode("utf-8", "replace"), TEXT)
 
 

@@ -43,11 +43,13 @@ class Absent:
         return iter([(inode, key, cursor) for key, (inode, cursor) in self._cursors.items()])
 
     def put(self, inode: Inode, key: str, cursor: Cursor) -> None:
+        """Keeps how far a file was read that is not there."""
         self._cursors[key] = inode, cursor
         if not key.startswith(GONE):
             self._keys[inode] = key
 
     def get(self, key: str) -> Cursor | None:
+        """The cursor of a key, which stays; None where none is kept."""
         return self._cursors[key][1] if key in self._cursors else None
 
     def take(self, key: str) -> Cursor | None:

@@ -41,6 +41,7 @@ class Cursor(Struct, frozen=True):
 
     @property
     def unread_bytes(self) -> int:
+        """How many bytes the file held behind the offset when it was last looked at."""
         return max(0, self.size - self.offset)
 
     def as_gone(self, wall_seconds: int) -> Cursor:

@@ -70,6 +70,7 @@ class Faults:
         log.error("%s was gone before it was read to its end", printable(path), extra=self._context())
 
     def readable(self, path: str) -> None:
+        """Says that the fault of a file is over, where it had one."""
         if self._now.pop(path, None) is not None:
             log.info("the fault of %s is over", printable(path), extra=self._context())
             self._count()

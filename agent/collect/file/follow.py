@@ -4,7 +4,7 @@
                  │                              │
                  └── no name, no descriptor ────┴──> absent: position kept for its return, unread bytes counted
 
-file_scan.py finds out what there is, file_turns.py reads. All of it is synchronous, runs on one thread and is
+scan.py finds out what there is, turns.py reads. All of it is synchronous, runs on one thread and is
 told the time.
 """
 

@@ -22,6 +22,7 @@ def is_hole(data: bytes, start: int) -> bool:
 
 
 def ends_in_hole(data: bytes) -> bool:
+    """Whether the last bytes are as many NULs as make a hole."""
     return data.endswith(_HOLE)
 
 

@@ -43,6 +43,7 @@ class Fingerprint(Struct, frozen=True):
 
     @classmethod
     def of(cls, data: bytes) -> Fingerprint:
+        """The fingerprint of all of ``data``."""
         return cls(len(data), blake2b(data, digest_size=8).hexdigest()) if data else NOTHING
 
     def holds(self, data: bytes) -> bool:
@@ -58,10 +59,12 @@ GONE = "gone:"
 
 
 def inode_of(status: os.stat_result) -> Inode:
+    """Device and inode number."""
     return status.st_dev, status.st_ino
 
 
 def key_of(inode: Inode, born_ns: int) -> str:
+    """What a file is known by across restarts: device, inode number and time of birth, in hexadecimal."""
     return f"{inode[0]:x}:{inode[1]:x}:{born_ns:x}"
 
 
@@ -99,6 +102,7 @@ def key_at(path: str, inode: Inode) -> str:
 
 
 def key_of_open(fd: int) -> str:
+    """The key of an open file. Raises OSError."""
     return key_of(inode_of(os.fstat(fd)), born_at_ns(fd, ""))
 
 

@@ -28,6 +28,7 @@ class OpenFiles:
 
     @property
     def full(self) -> bool:
+        """Whether one must be closed before another is opened."""
         return len(self._used) >= self._most
 
     def use(self, tail: Tail) -> None:
@@ -44,6 +45,7 @@ class OpenFiles:
                 os.close(fd)
 
     def close_all(self) -> None:
+        """Closes every file, those with unread bytes as well."""
         for tail in tuple(self._used):
             self.close(tail)
 

@@ -41,6 +41,7 @@ class SpoolGuard:
         self._inodes = frozenset(inodes)
 
     def refuses(self, real_path: str, inode: Inode) -> bool:
+        """Whether a file is the spool's, or one that the agent writes itself, rotated ones among them."""
         if inode in self._inodes or real_path.startswith(self._real + os.sep):
             return True
         name, _, number = real_path.rpartition(".")

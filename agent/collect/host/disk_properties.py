@@ -36,6 +36,7 @@ class Info(NamedTuple):
     needed: str = ""
 
     def rows(self, found: Mapping[Device, Properties]) -> dict[tuple[str, ...], tuple[float | None, ...]]:
+        """The value 1 by the labels of each device that has it."""
         return {
             (device[0], *(properties.get(name, "") for name in self.properties)): (1.0,)
             for device, properties in found.items()
