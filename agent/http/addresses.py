@@ -91,7 +91,7 @@ async def _attempt(address: Address) -> socket.socket:
     try:
         made.setblocking(False)
         await asyncio.get_running_loop().sock_connect(made, where)
-    except BaseException:
+    except BaseException:  # cancelled as well: another attempt was faster
         made.close()
         raise
     return made

@@ -165,7 +165,7 @@ class Client:
             if not 200 <= reply.status < 300:
                 raise ProxyRefusedError(reply.status)
             await connection.encrypt(self._context(), target.host, self._connecting_seconds)
-        except BaseException:
+        except BaseException:  # cancelled as well: half a tunnel is of use to nobody
             connection.abort()
             raise
         return connection

@@ -167,7 +167,7 @@ class Commits:
             await self._make_room(group, str(error))
         except SpoolDamaged as error:
             await self._refused(store, str(error))
-        except Exception:
+        except Exception:  # what no table knows may be the fault of one part: each is tried by itself
             log.exception("a commit failed; its parts are committed one by one")
             self._apart = True
         else:
@@ -213,7 +213,7 @@ class Commits:
             self._no_room = not await self._in_use.worker.run(keeping.make_room, store, group, reserve)
         except SpoolDamaged as error:
             await self._refused(store, str(error))
-        except Exception:
+        except Exception:  # as above
             log.exception("acknowledgements could not be committed; they are committed one by one")
             self._apart = True
         self._in_use.announce()

@@ -123,7 +123,7 @@ def _tried(path: Path, how: str) -> sqlite3.Connection:
         (tables,) = connection.execute(
             "SELECT count(*) FROM sqlite_master WHERE name IN ('batch', 'ledger')"
         ).fetchone()
-    except BaseException:
+    except BaseException:  # cancelled or interrupted as well: nobody else would close it
         connection.close()
         raise
     if tables != 2:

@@ -124,7 +124,7 @@ class Store:
                 require_schema(connection)
                 self._require_writable(connection)
                 self._load(connection)
-        except BaseException:
+        except BaseException:  # interrupted as well: nobody else would close it
             connection.close()
             raise
         return connection
@@ -275,7 +275,7 @@ class Store:
             try:
                 yield self.connection
                 self.connection.execute("COMMIT")
-            except BaseException:
+            except BaseException:  # whatever it was, nothing of it may stay
                 with suppress(SpoolFull, SpoolDamaged), translated():
                     self.connection.execute("ROLLBACK")
                 raise
