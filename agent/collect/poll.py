@@ -131,13 +131,11 @@ class Poll:
             raise
 
     async def _watched(self, turn: _Round, running: asyncio.Future[None]) -> dict[str, Result]:
+        ended = asyncio.Event()
+        running.add_done_callback(lambda _: ended.set())
         while not running.done():
-            timer = asyncio.ensure_future(self._clock.sleep(self._deadline_seconds))
             before = turn.current
-            try:
-                await asyncio.wait((running, timer), return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                timer.cancel()
+            await self._clock.wait(ended, self._deadline_seconds)
             stuck = turn.current
             if not running.done() and stuck is not None and stuck is before and turn.abandon(stuck):
                 self._leave(stuck[0], running)

@@ -83,6 +83,9 @@ class Intake:
     async def _step(self, call: Callable[[], Step], *, at_once: bool = False) -> None:
         """Runs the chain and puts what it made. Cancelling does not come between the two: what processors hold has
         changed by then, and would be committed without the batch that changed it."""
+        if at_once and not self._order.locked():
+            self._made(call())
+            return
         stepping = asyncio.ensure_future(self._ordered(call, at_once=at_once))
         try:
             await asyncio.shield(stepping)
@@ -92,10 +95,12 @@ class Intake:
 
     async def _ordered(self, call: Callable[[], Step], *, at_once: bool = False) -> None:
         async with self._order:
-            step = call() if at_once else await self._worker.run(call)
-            if step.states or any(link.last_error is not None for link in self._chain.links):
-                self._stirred.set()
-            self._put(step)
+            self._made(call() if at_once else await self._worker.run(call))
+
+    def _made(self, step: Step) -> None:
+        if step.states or any(link.last_error is not None for link in self._chain.links):
+            self._stirred.set()
+        self._put(step)
 
     def _put(self, step: Step) -> None:
         if step.batches or step.read or step.dropped or step.states or step.positions:

@@ -92,6 +92,7 @@ class HostSource:
         self._labels = labels_of({"job": JOB, "instance": context.host.hostname}, context.labels, options.labels)
         self._cycling = asyncio.Lock()
         self._families: Sequence[Family] = ()
+        self._series: int | None = 0
         self._cycled_seconds: float | None = None
         self._ticked_seconds: float | None = None
         self._last: Metrics | None = None
@@ -124,12 +125,14 @@ class HostSource:
 
     def status(self) -> Mapping[str, Any]:
         """What /status shows: the last cycle, and what failed in it."""
+        if self._series is None:
+            self._series = sum(len(family.series) for family in self._families)
         ago = None if self._ticked_seconds is None else self._clock.monotonic_seconds() - self._ticked_seconds
         return {
             "interval_seconds": self._options.interval_seconds,
             "last_cycle_seconds_ago": None if ago is None else round(ago, 3),
             "on_request": not self._context.routed,
-            "series": sum(len(family.series) for family in self._families),
+            "series": self._series,
             "collectors": [result.name for result in self._results if result.failure is None],
             "failed": {r.name: r.failure for r in self._results if r.failure not in (None, NO_DATA)},
         }
@@ -140,6 +143,7 @@ class HostSource:
         self._cycled_seconds = self._clock.monotonic_seconds()
         found = {result.name: result for result in results}
         scrapes = SCRAPES.families({(name,): _scraped(name, found.get(name)) for name in self._subjects.names})
+        self._series = None
         self._families = [*chain.from_iterable(result.families for result in results), *scrapes]
 
     def _batch(self) -> Metrics:
