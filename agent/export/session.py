@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
     from agent.contract import Context
-    from agent.export.httpoptions import HttpDestinationOptions
+    from agent.export.http_options import HttpDestinationOptions
 
 MOST_ANSWER_BYTES: Final = 64 << 10
 MOST_DETAIL_BYTES: Final = 1 << 10

@@ -104,7 +104,7 @@ def test_commands_that_read_the_configuration_load_what_declares_and_nothing_tha
     stages = ("agent.collect.", "agent.process.", "agent.export.")
     folders = {module.removesuffix(".options") for module in declared}
     assert {m for m in modules if m.startswith(stages)} - declared - folders == {
-        "agent.export.httpoptions",
+        "agent.export.http_options",
         "agent.collect.parse_options",
         "agent.process.buckets_options",
         "agent.process.conditions",

@@ -15,7 +15,7 @@ import pytest
 import trustme
 
 from agent.errors import Hold, Retry
-from agent.export.httpoptions import HttpDestinationOptions
+from agent.export.http_options import HttpDestinationOptions
 from agent.export.proxy import proxy_of
 from agent.export.session import MOST_ANSWER_BYTES, open_session
 from tests.fakes import context

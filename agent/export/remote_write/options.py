@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 from msgspec import Meta
 
 from agent.contract import Component
-from agent.export.httpoptions import TenantOptions, url_fault
+from agent.export.http_options import TenantOptions, url_fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
