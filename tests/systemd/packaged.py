@@ -33,7 +33,8 @@ EVERYTHING = "find / -xdev \\( -path /proc -o -path /sys -o -path /run -o -path 
 """Lists what is on the disk."""
 PROMETHEUS = shutil.which("prometheus")
 NODE_EXPORTER = shutil.which("prometheus-node-exporter")
-WITHIN_SECONDS = 40.0
+WITHIN_SECONDS = 180.0
+INSTALL_SECONDS = 600.0
 LOOK_SECONDS = 0.1
 
 
@@ -94,12 +95,14 @@ class Installed:
     def install(self, *arguments: str, source: Path | None = None, **options: Any) -> str:
         """Runs install.sh without a network; returns what it printed. Raises MachineError where it fails."""
         script = str((source or self.source) / "install.sh")
-        return self.machine.run(script, f"--offline={self.offline}", *arguments, **({"timeout": 180} | options))
+        return self.machine.run(
+            script, f"--offline={self.offline}", *arguments, **({"timeout": INSTALL_SECONDS} | options)
+        )
 
     def refused(self, *arguments: str) -> tuple[int, str]:
         """The exit status of install.sh where it does not succeed, and all that it printed."""
         script = ["/bin/sh", "-c", '"$@" 2>&1; echo "exit $?"', "refused", str(self.source / "install.sh"), *arguments]
-        said, _, status = self.machine.run(*script, timeout=180).rstrip().rpartition("exit ")
+        said, _, status = self.machine.run(*script, timeout=INSTALL_SECONDS).rstrip().rpartition("exit ")
         return int(status), said
 
     def show(self, name: str, unit: str = UNIT) -> str:
@@ -115,7 +118,8 @@ class Installed:
         return answer
 
     def said(self, lines: int = 40) -> str:
-        """The end of what it wrote to the journal."""
+        """The end of what it wrote to the journal, all that it has said by now."""
+        self.machine.run("journalctl", "--sync")
         return self.machine.run("journalctl", "-u", UNIT, "-n", str(lines), "--no-pager", "-o", "cat", check=False)
 
     def get(self, url: str) -> str:

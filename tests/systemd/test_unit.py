@@ -221,6 +221,7 @@ def test_the_journal_shows_sentences_with_priorities_fields_and_the_audit_log(in
     for _ in range(RESTARTS):
         machine.run("systemctl", "restart", UNIT)
     asked = "-b", "-u", UNIT, "SYSLOG_IDENTIFIER=telemetry-agent", "_TRANSPORT=journal"
+    machine.run("journalctl", "--sync")
     entries = [json.loads(line) for line in machine.run("journalctl", "-o", "json", *asked).splitlines()]
     pids = {entry["_PID"] for entry in entries}
     assert len(pids) == RESTARTS + 1
