@@ -69,29 +69,33 @@ def own_release() -> str:
     return "bookworm"
 
 
-def built(release: str = "") -> Path:
-    """The root file system of a release. Raises RuntimeError with what mmdebstrap said last where it fails."""
+def built(release: str = "", more: tuple[str, ...] = ()) -> Path:
+    """The root file system of a release, one of its own where there are ``more`` packages in it.
+
+    Raises RuntimeError with what mmdebstrap said last where it fails.
+    """
     release = release or own_release()
-    root = CACHE / release
-    stamp, wanted = CACHE / f"{release}.stamp", " ".join((release, *PACKAGES))
+    name = f"{release}-more" if more else release
+    root = CACHE / name
+    stamp, wanted = CACHE / f"{name}.stamp", " ".join((release, *PACKAGES, *more))
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (stamp.exists() and stamp.read_text() == wanted):
             stamp.unlink(missing_ok=True)
             shutil.rmtree(root, ignore_errors=True)
-            part = CACHE / f"{release}.part"
+            part = CACHE / f"{name}.part"
             shutil.rmtree(part, ignore_errors=True)
-            _bootstrap(release, part)
+            _bootstrap(release, part, more)
             _settle(part)
             part.rename(root)
             stamp.write_text(wanted)
     return root
 
 
-def _bootstrap(release: str, root: Path) -> None:
+def _bootstrap(release: str, root: Path, more: tuple[str, ...]) -> None:
     options = [f'--aptopt={name} "false"' for name in NO_DATES]
-    command = ["mmdebstrap", "--quiet", "--variant=apt", f"--include={','.join(PACKAGES)}", *options]
+    command = ["mmdebstrap", "--quiet", "--variant=apt", f"--include={','.join((*PACKAGES, *more))}", *options]
     ran = subprocess.run([*command, release, str(root), _mirror()], capture_output=True, text=True, check=False)
     if ran.returncode:
         raise RuntimeError("mmdebstrap failed: " + "\n".join(ran.stderr.splitlines()[-5:]))
