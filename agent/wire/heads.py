@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -41,12 +41,21 @@ _ZEROS: Final = bytes.maketrans(b"123456789", b"000000000")
 
 
 class Look(Struct, frozen=True):
-    """What to split lines at, with time and level of what follows as groups. Where all times that it finds have the
-    same ``length``, it has the severities of all levels, too."""
+    """What to split lines at, with time and level of what follows as groups.
+
+    Where all times that it finds have the same ``length``, there is one group: from the time to the first letter of
+    the level, ``width`` bytes, and ``severities`` has what that letter means, as a table for ``translate``.
+    """
 
     split: Callable[[bytes], list[Any]]
     length: int = 0
-    severities: Mapping[bytes, int] = {}
+    width: int = 0
+    severities: bytes = b""
+
+    @property
+    def step(self) -> int:
+        """Of what it splits every how manieth is a record."""
+        return 2 if self.width else 3
 
 
 def joined_with_heads(
@@ -60,15 +69,15 @@ def joined_with_heads(
     if len(separator) > 1 or not shape.names or joining.starts.groups:
         return None
     heads = _Heads(look_for(joining, shape, block[: block.find(b"\n")]), shape, moment, read(separator))
-    split = heads.look.split
+    split, step = heads.look.split, heads.look.step
     records: list[bytes] = []
     for piece in slices(joining, block):
         parts = split(piece if records else b"\n" + piece)
         if parts[0]:
             return None
-        some = parts[3::3] if split is heads.look.split else parts[1:]
+        some = parts[step::step] if split is heads.look.split else parts[1:]
         records += some
-        if split is not heads.look.split or not heads.take(parts[1::3], parts[2::3]):
+        if split is not heads.look.split or not heads.take(parts):
             heads.take_odd(separator.join((b"", *some)))
             split = joining.starts.split
     whole = separator.join((*records, b""))
@@ -89,17 +98,20 @@ class _Heads:
         self.texts: list[bytes] = []
         self.waiting = 0
 
-    def take(self, times: list[bytes], levels: list[Any]) -> bool:
+    def take(self, parts: list[Any]) -> bool:
         """Whether all records of a slice had a time where it is looked for; the slice is taken only then."""
-        if not all(times):
+        found = parts[1 :: self.look.step]
+        if not all(found):
             return False
-        self.waiting += len(times)
-        if self.look.length:
-            self.texts.append(b"".join(times))
-            self.severities += bytes(map(self.look.severities.__getitem__, levels))
+        width = self.look.width
+        if width:
+            together = b"".join(found)
+            self.texts.append(together)
+            self.severities += together[width - 1 :: width].translate(self.look.severities)
         else:
-            self.texts += times
-            self.severities += self.shape.severities(levels)
+            self.texts += found
+            self.severities += self.shape.severities(parts[2::3])
+        self.waiting += len(found)
         if self.waiting >= AT_ONCE:
             self.read()
         return True
@@ -114,11 +126,11 @@ class _Heads:
 
     def read(self) -> None:
         """Reads the times that are waiting."""
-        length, layout = self.look.length, self.shape.times
+        look, layout = self.look, self.shape.times
         if not self.texts:
             return
-        if length and not callable(layout):
-            self.times += times_together(b"".join(self.texts), length, layout, self.moment)
+        if look.width and not callable(layout):
+            self.times += times_together(b"".join(self.texts), look.length, look.width, layout, self.moment)
         else:
             self.times += self.shape.times_of(self.texts, self.moment)
         self.texts.clear()
@@ -136,7 +148,9 @@ def look_for(joining: Joining, shape: Shape, record: bytes) -> Look:
     if joining.by_beginning and found is not None and all(found.groups()) and not callable(shape.times):
         before, time, between = record[: found.start(1)], found[1], record[found.end(1) : found.start(2)]
         if _TIME.fullmatch(time) and _BETWEEN.fullmatch(between):
-            return _alike(joining, shape, before, time.translate(_ZEROS), between) or _any(joining, shape)
+            look = _alike(joining, shape, before, time.translate(_ZEROS), between)
+            if look is not None and all(look.split(b"\n" + record)[1:2]):
+                return look
     return _any(joining, shape)
 
 
@@ -154,7 +168,7 @@ def _any(joining: Joining, shape: Shape) -> Look:
 def _alike(joining: Joining, shape: Shape, before: bytes, zeros: bytes, between: bytes) -> Look | None:
     """A look for records that have digits and a level where one has them; None where that would find something else
     than the shape's own expression does, or what begins no record."""
-    names = [name for name in shape.names.split(b"|") if _NAME.fullmatch(name)]
+    names, severities = _told_by_initial(shape)
     for digit in _DIGITS:
         time = zeros.replace(b"0", digit)
         for name in names:
@@ -163,6 +177,19 @@ def _alike(joining: Joining, shape: Shape, before: bytes, zeros: bytes, between:
             if found is None or found.groups() != (time, name) or not joining.starts.match(b"\n" + line):
                 return None
     time = re.escape(zeros).replace(b"0", rb"\d")
-    head = re.escape(before) + b"(" + time + b")" + re.escape(between) + b"(" + b"|".join(names) + rb")(?![\w.-])"
+    level = b"(?=(?:" + b"|".join(names) + rb")(?![\w.-]))."
+    head = re.escape(before) + b"(" + time + re.escape(between) + level + b")"
     split = re.compile(rb"\n(?![\t ])(?:(?=" + head + b")|" + joining.starts.pattern.removeprefix(rb"\n") + b")").split
-    return Look(split, len(zeros), dict(zip(names, shape.severities(names), strict=True)))
+    return Look(split, len(zeros), len(zeros + between) + 1, severities)
+
+
+def _told_by_initial(shape: Shape) -> tuple[list[bytes], bytes]:
+    """The names whose first letter tells their severity, and a table of those; FATAL goes before FINE."""
+    names = [name for name in shape.names.split(b"|") if _NAME.fullmatch(name)]
+    known: dict[int, int] = {}
+    told = [
+        name
+        for name, severity in zip(names, shape.severities(names), strict=True)
+        if known.setdefault(name[0], severity) == severity
+    ]
+    return told, bytes(known.get(letter, 0) for letter in range(256))

@@ -133,27 +133,27 @@ def _known(times: array[int]) -> array[int]:
     return times
 
 
-def times_together(together: bytes, length: int, layout: Layout, moment: Moment) -> array[int]:
-    """The same of texts that are all so long, one behind the other without anything between them."""
-    cut = _cut(length)
+def times_together(together: bytes, length: int, width: int, layout: Layout, moment: Moment) -> array[int]:
+    """The same of texts that are all so long, one at the beginning of every ``width`` bytes."""
+    cut = _cut(length, width)
     try:
-        head, digits, seconds = _seen_alike(together, length, layout, moment)
-        if not BULK * length <= len(together) <= MOST * length:
+        if not BULK * width <= len(together) <= MOST * width:
             raise ValueError
-        return _in_bulk(together, length, head, digits, seconds, cut)
+        head, digits, seconds = _seen_alike(together, length, width, layout, moment)
+        return _in_bulk(together, width, head, digits, seconds, cut)
     except (ValueError, OverflowError):
         return _alike(cut(together), length, layout, moment)
 
 
 @lru_cache(64)
-def _cut(length: int) -> Callable[[bytes], list[bytes]]:
-    return re.compile(b"(?s).{%d}" % length).findall
+def _cut(length: int, width: int) -> Callable[[bytes], list[bytes]]:
+    return re.compile(b"(?s)(.{%d}).{%d}" % (length, width - length)).findall
 
 
 def _in_columns(texts: Texts, length: int, layout: Layout, moment: Moment) -> array[int]:
     """The same; raises ValueError where they do not look alike."""
     together = _together(texts)
-    head, digits, seconds = _seen_alike(together, length, layout, moment)
+    head, digits, seconds = _seen_alike(together, length, length, layout, moment)
     if BULK <= len(texts) <= MOST:
         return _in_bulk(together, length, head, digits, seconds, lambda _: texts)
     starts = map(seconds.__getitem__, map(itemgetter(slice(0, head)), texts))
@@ -162,7 +162,7 @@ def _in_columns(texts: Texts, length: int, layout: Layout, moment: Moment) -> ar
     return _known(array("q", map(add, starts, _fractions(texts, together, head + 1, digits))))
 
 
-def _seen_alike(together: bytes, length: int, layout: Layout, moment: Moment) -> tuple[int, int, Seconds]:
+def _seen_alike(together: bytes, length: int, width: int, layout: Layout, moment: Moment) -> tuple[int, int, Seconds]:
     """Where their seconds end, how many digits of a fraction follow, and what their seconds mean.
 
     Raises ValueError unless all have the same zone, and the same character before a fraction.
@@ -173,25 +173,25 @@ def _seen_alike(together: bytes, length: int, layout: Layout, moment: Moment) ->
         raise ValueError
     tail, fraction = rest["tail"], rest["fraction"] or ""
     for at in range(length - len(tail), length):
-        _same(together[at::length])
+        _same(together[at::width])
     if fraction:
-        _same(together[head::length])
+        _same(together[head::width])
     return head, len(fraction), seconds_of(layout, tail, moment)
 
 
 def _in_bulk(
-    together: bytes, length: int, head: int, digits: int, seconds: Seconds, cut: Callable[[bytes], Texts]
+    together: bytes, width: int, head: int, digits: int, seconds: Seconds, cut: Callable[[bytes], Texts]
 ) -> array[int]:
     """The same of many texts: seconds and fraction of all of them by arithmetic on columns."""
-    count = len(together) // length
+    count = len(together) // width
     places = [head - 2, head - 1, *range(head + 1, head + 1 + digits)]
-    columns = [together[place::length] for place in places]
+    columns = [together[place::width] for place in places]
     if not all(map(bytes.isdigit, columns)) or max(columns[0]) > ord("5"):
         raise ValueError
     whole = lanes(columns[:LANE_BYTES]) * 10 ** max(9 - digits, 3)
     if digits > 6:
         whole += lanes(columns[LANE_BYTES:]) * 10 ** (9 - digits)
-    if all(_is_same(together[at::length]) for at in range(head - 4, -1, -1)):
+    if all(_is_same(together[at::width]) for at in range(head - 4, -1, -1)):
         start_ns = seconds.start_ns(together[: head - 2])
         if start_ns < 0:
             raise ValueError

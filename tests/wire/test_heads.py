@@ -57,6 +57,8 @@ LINES = [
     b"SEVERE: no",
     b"2026-11-20 16:40:01.123 INFO yes",
     b"2026-11-20 16:40:01.123 INFORMED",
+    b"2026-11-20 16:40:01.123 FATAL no",
+    b"2026-11-20 16:40:01.123 FINE yes",
     b"2026-11-20 16:40:01.123 UTC INFO yes",
     b"2026-11-20 16:40:01.1234 INFO yes",
     b"2026-99-99 99:99:99.999 INFO never",
@@ -163,6 +165,17 @@ def test_any_record_is_found_whatever_the_first_one_looks_like(record: bytes) ->
     block = (record + b"\n" + TRACE) * 3
     at_once = shaped("java").joined(block, MOST, MOMENT)
     assert at_once == in_two_looks(shaped("java"), block)
+
+
+def test_levels_of_one_first_letter_are_told_apart() -> None:
+    lines = (
+        b"2026-11-20 16:40:01.%03d %s x\n" % (i, level) for i in range(40) for level in (b"FATAL", b"FINE", b"FINER")
+    )
+    block = b"".join(lines)
+    at_once = shaped("java").joined(block, MOST, MOMENT)
+    assert at_once == in_two_looks(shaped("java"), block)
+    assert at_once is not None
+    assert at_once.columns.severities == bytes([21, 5, 2]) * 40
 
 
 def test_no_expression_is_made_that_takes_a_zone_for_a_level() -> None:
