@@ -25,6 +25,17 @@ def test_what_comes_faster_than_it_may_is_dropped_and_what_may_come_is_the_same_
     assert len(lines(chained.take(batch))) == 5
 
 
+def test_after_a_rest_of_any_length_no_more_may_come_at_once_than_a_burst() -> None:
+    chained = Chained("rate_limit", records_per_second=2.0, burst_seconds=3.0)
+    assert len(lines(chained.take(logs(*numbered(20))))) == 6
+    chained.clock.move(1000.0)
+    assert len(lines(chained.take(logs(*numbered(20))))) == 6
+    by_bytes = Chained("rate_limit", bytes_per_second=20.0, burst_seconds=3.0)
+    assert len(lines(by_bytes.take(logs(*numbered(20))))) == 6
+    by_bytes.clock.move(1000.0)
+    assert len(lines(by_bytes.take(logs(*numbered(20))))) == 6
+
+
 def test_bytes_are_limited_too_and_whichever_is_reached_first_counts() -> None:
     chained = Chained("rate_limit", bytes_per_second=55.0, burst_seconds=1.0)
     assert len(lines(chained.take(logs(*numbered(8))))) == 5

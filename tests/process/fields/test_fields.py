@@ -110,6 +110,12 @@ def test_the_message_of_json_is_what_its_format_calls_so_also_in_a_whole_block()
     assert [Reader([]).table(batch).message(place) for place in range(4)] == expected
 
 
+def test_objects_that_go_over_lines_are_none_and_lend_no_value_to_their_neighbours() -> None:
+    batch = logs(b'{"a":', b'{"b":1}}', b'{"a":1}{"a":2}', format="json")
+    assert json_columns(batch, ("a",)) is None
+    assert column(batch, "a") == [None, None, None]
+
+
 def test_a_large_block_is_read_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agent.process.fields.json.SLICE_BYTES", 10)
     found = json_columns(json_logs(*({"a": each} for each in range(50))), ("a",))
