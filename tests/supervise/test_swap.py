@@ -260,6 +260,7 @@ async def test_where_the_spool_cannot_take_the_lanes_everything_begins_again(
         counting.turns.put_nowait(None)
         await sink.wait_for("read 1")
         configure, lanes = agent.spool.configure, agent.pipeline.lane_tasks
+        (link,), processor = agent.pipeline.chain.links, agent.pipeline.processors["hold"]
 
         async def never(bounds: Any, *args: Any) -> None:
             if "more/logs" in bounds:
@@ -273,6 +274,8 @@ async def test_where_the_spool_cannot_take_the_lanes_everything_begins_again(
         with pytest.raises(AgentError, match=r"cannot commit \(not within 0.05 s\)"):
             await swap(agent.pipeline, config([again], [kept], [changed, configured("export", "more", Sink())]))
         assert agent.pipeline.config.export == (send,)
+        assert agent.pipeline.chain.links[0] is link
+        assert agent.pipeline.processors == {"hold": processor}
         assert list(lanes) == ["send/logs"]
         assert order.count("send opened") - order.count("send closed") == 1
         assert order.count("hold opened") - order.count("hold closed") == 1
