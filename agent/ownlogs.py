@@ -163,7 +163,7 @@ class OwnLogs(logging.Handler):
         while written < len(data) and _takes(self._descriptor, patience):
             try:
                 written += os.write(self._descriptor, data[written : written + _CHUNK_BYTES])
-            except BlockingIOError:
+            except OSError:  # it is full after all, or nobody reads it any more
                 return written
         return written
 

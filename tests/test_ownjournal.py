@@ -170,6 +170,28 @@ def test_lines_that_were_lost_are_told_to_the_journal_too(journald: Journald, st
     again.socket.close()
 
 
+def test_lines_that_were_lost_while_journald_was_away_altogether_are_told_when_it_is_back(journald: Journald) -> None:
+    journald.socket.close()
+    journald.path.unlink()
+    stream, gone = socket.socketpair()  # as a unit's standard error is; journald held the other end
+    gone.close()
+    meter, found = Meter(), os.fstat(stream.fileno())
+    with (
+        stream.makefile("w") as stderr,
+        open_logs(meter, stream=stderr, environ={"JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"}),
+    ):
+        log.info("away")
+        log.info("away still")
+        again = Journald(journald.path)
+        log.info("back")
+    stream.close()
+    assert meter.value("telemetry_agent_log_lost_total") == 2
+    lost, back = again.entries()
+    assert lost["MESSAGE"] == "2 log lines were lost: standard error did not take them"
+    assert back["MESSAGE"] == "back"
+    again.socket.close()
+
+
 @pytest.mark.parametrize("chosen", ["json", "text"])
 def test_a_format_that_was_asked_for_is_lines_in_the_journal(journald: Journald, stderr: Stderr, chosen: Any) -> None:
     with stderr.logs(chosen=chosen):
