@@ -61,7 +61,7 @@ NOT_AT_REST = ("grpc", "opentelemetry", "rich", "google.protobuf", "psutil", "pr
 """What an agent at rest has no use for; each would cost memory in every process."""
 
 MOST_FOREIGN_MODULES = 230
-MOST_OWN_LINES = 21_500
+MOST_OWN_LINES = 23_000
 """A thousand lines of our own cost 0.14 MB; how many files they stand in costs nothing."""
 
 

@@ -24,7 +24,7 @@ from agent.collect.zones import zone_of
 from agent.wire.detection import NONE, Votes, first_lines
 from agent.wire.format import Columns, Joining, Moment
 from agent.wire.formats import PATTERN, format_of
-from agent.wire.joining import LinePatterns, joined, last_start
+from agent.wire.joining import LinePatterns, joined, last_start, unless_going_on
 from agent.wire.lines import UNCOUNTED
 from agent.wire.recordtimes import Given, distinct, filled
 
@@ -87,6 +87,8 @@ class Parser:
         self.zone = zone_of(options.timezone, context.host)
         lines = options.multiline
         self.lines = None if lines is None else LinePatterns.of(lines.start, lines.end)
+        self.unknown = unless_going_on() if parse == "auto" else None
+        """What joins lines of no format where nobody said that there is none: traces and what is indented go on."""
         self._given: dict[int, Given] = {}
         self._faulty: set[str] = set()
 
@@ -183,7 +185,7 @@ class _Parsed:
 
     @property
     def _rule(self) -> Joining | LinePatterns | None:
-        return self._parser.lines or (None if self._format is None else self._format.joining)
+        return self._parser.lines or (self._parser.unknown if self._format is None else self._format.joining)
 
     def _is(self, name: str) -> None:
         self._name = name

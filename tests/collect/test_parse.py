@@ -191,6 +191,24 @@ def test_auto_joins_what_it_sees_in_the_very_first_block(tmp_path: Path) -> None
     assert stream.decided == "java"
 
 
+@pytest.mark.parametrize(
+    "trace",
+    [
+        b"java.lang.RuntimeException: no\n\tat com.a.B.c(B.java:1)\nCaused by: java.io.IOException: x\n\t... 2 more\n",
+        b'Traceback (most recent call last):\n  File "x.py", line 1, in <module>\n    1/0\nZeroDivisionError: no\n',
+        b"TypeError: x is not a function\n    at Object.<anonymous> (/srv/a.js:3:3)\n",
+    ],
+)
+def test_auto_keeps_a_trace_whole_between_lines_of_no_format(tmp_path: Path, trace: bytes) -> None:
+    made = parser(tmp_path, parse="auto").stream()
+    block = (b"order accepted\n" * 10 + trace) * 20
+    assert made.cut(block, 0, len(block)) == len(block) - len(b"order accepted\n" + trace)
+    batch = made.read(logs(block), NOW)
+    assert made.decided == "none"
+    assert batch.records()[8:11] == [b"order accepted", b"order accepted\n" + trace[:-1], b"order accepted"]
+    assert batch.count == 200
+
+
 def test_auto_says_none_when_enough_lines_are_of_no_format_and_looks_again_later(tmp_path: Path) -> None:
     stream = parser(tmp_path, parse="auto").stream()
     batch = lines(stream, b"hello\n" * 20)

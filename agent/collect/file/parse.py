@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 MOST_SHOWN = 1000
 """Files that the status page names; all are counted beside them."""
-_UNNAMED = ("undecided", "regex")
-"""What a stream says of itself that is no name of a format."""
+_UNNAMED = ("none", "undecided", "regex")
+"""What a stream says of itself that is no name of a format, or joins other lines where it was found out."""
 
 
 class Streams(Protocol):

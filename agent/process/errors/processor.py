@@ -40,7 +40,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("telemetry_agent.errors")
 
-INFO: Final = 1 + 4 * LEVELS.index("info")
+WARN: Final = 1 + 4 * LEVELS.index("warn")
+"""What a summary is: what samples and filters by level behind keeps it, and it is no error that counts."""
 LONGEST_EXAMPLE: Final = 256
 HELP: Final = "Log records that are errors, by kind: the most frequent kinds."
 HELP_ALL: Final = "Log records that are errors, of all kinds."
@@ -160,7 +161,7 @@ def _record(each: Kind) -> OwnRecord:
         "example": each.example,
     }
     pairs = (("count", str(each.untold)), ("fingerprint", each.fingerprint))
-    return OwnRecord(each.labels, msgspec.json.encode(fields).decode(), INFO, pairs)
+    return OwnRecord(each.labels, msgspec.json.encode(fields).decode(), WARN, pairs)
 
 
 def _iso(wall_ns: int) -> str:

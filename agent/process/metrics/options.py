@@ -97,13 +97,13 @@ class MetricsOptions(ProcessorOptions, frozen=True, forbid_unknown_fields=True, 
         for kind in ("counter", "gauge", "histogram"):
             for place, metric in enumerate(getattr(self, kind)):
                 yield from _faults(f"{kind}[{place}]", metric, known)
-                known.add(metric.name)
+                known |= _samples(metric.name, metric)
 
 
 def _faults(key: str, metric: MetricOptions, known: set[str]) -> Iterator[tuple[str, str]]:
     yield from name_faults(f"{key}.name", metric.name)
-    if metric.name in known:
-        yield f"{key}.name", f"'{metric.name}' stands twice; give one of them another name"
+    if twice := sorted(_samples(metric.name, metric) & known):
+        yield f"{key}.name", f"'{twice[0]}' stands twice; give one of them another name"
     yield from label_faults(f"{key}.labels", metric.labels)
     yield from condition_faults(f"{key}.when", metric.when)
     buckets = getattr(metric, "buckets", ())
@@ -111,6 +111,11 @@ def _faults(key: str, metric: MetricOptions, known: set[str]) -> Iterator[tuple[
         yield f"{key}.buckets", "the bounds do not rise from one to the next"
     if buckets and "le" in metric.labels:
         yield f"{key}.labels.le", "'le' is the label of the buckets; give this one another name"
+
+
+def _samples(name: str, metric: MetricOptions) -> set[str]:
+    """The names under which its samples are written, and its own."""
+    return {name, *(f"{name}_{each}" for each in ("bucket", "sum", "count") if hasattr(metric, "buckets"))}
 
 
 def name_faults(key: str, name: str) -> Iterator[tuple[str, str]]:

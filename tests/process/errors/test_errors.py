@@ -14,7 +14,7 @@ from agent.batch import Logs, Metrics
 from agent.process.errors.fingerprint import fingerprint, looked_at, template
 from agent.process.errors.kinds import Kind, Kinds
 from agent.process.errors.options import ErrorsOptions
-from tests.process.making import ERROR, INFO, Chained, lines, logs, pairs
+from tests.process.making import ERROR, INFO, WARN, Chained, lines, logs, pairs
 
 PYTHON = """task failed
 Traceback (most recent call last):
@@ -141,7 +141,7 @@ def test_the_kinds_that_came_are_told_with_since_when_and_an_example() -> None:
     made = chained.due(1.0)
     (batch,) = [each for each in made if isinstance(each, Logs)]
     assert (batch.source, batch.format, batch.labels) == ("process.errors", "json", (("app", "web"),))
-    assert batch.severities == bytes([INFO])
+    assert batch.severities == bytes([WARN])
     assert told(made) == [
         {
             "message": "3 times: user <n> not found",

@@ -141,6 +141,7 @@ def test_a_state_that_cannot_be_read_is_said(caplog: pytest.LogCaptureFixture) -
         ({"counter": [{"name": "a b"}]}, "counter[0].name", "not a metric name"),
         ({"counter": [{"name": "telemetry_agent_x"}]}, "counter[0].name", "agent's own"),
         ({"counter": [{"name": "a"}], "gauge": [{"name": "a", "value": "v"}]}, "gauge[0].name", "twice"),
+        ({"counter": [{"name": "a_sum"}], "histogram": [{"name": "a", "value": "v"}]}, "histogram[0].name", "'a_sum'"),
         ({"counter": [{"name": "a", "labels": {"a-b": "c"}}]}, "counter[0].labels.a-b", "not a label name"),
         ({"counter": [{"name": "a", "when": [{"matches": "("}]}]}, "counter[0].when[0].matches", "regular"),
         ({"histogram": [{"name": "a", "value": "v", "buckets": [2, 1]}]}, "histogram[0].buckets", "rise"),
