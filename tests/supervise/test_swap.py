@@ -300,6 +300,23 @@ async def test_a_spool_that_cannot_commit_is_said_before_anything_has_ended(tmp_
         assert plan.restart == ("export.send",)
 
 
+async def test_what_was_sent_and_is_not_acknowledged_yet_is_not_sent_again_after_a_change(
+    tmp_path: Path, impatient: None
+) -> None:
+    counting, sink = Counting(), Sink()
+    read = source("read", counting)
+    async with running(tmp_path, [read], export=[configured("export", "send", sink)]) as agent:
+        counting.turns.put_nowait(None)
+        await sink.wait_for("read 1")
+        agent.spool._in_use.trouble = "disk full: no space"
+        await swap(agent.pipeline, config([read], export=[configured("export", "send", sink, max_bytes=1 << 20)]))
+        assert agent.spool.cursor("send/logs") == 0
+        agent.spool._in_use.trouble = None
+        counting.turns.put_nowait(None)
+        await sink.wait_for("read 2")
+    assert sink.lines == ["read 1", "read 2"]
+
+
 async def test_a_spool_that_could_not_commit_a_moment_ago_is_waited_for(tmp_path: Path) -> None:
     read, send = source("read", Counting()), configured("export", "send", Sink())
     async with running(tmp_path, [read], export=[send]) as agent:
