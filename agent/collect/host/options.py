@@ -62,7 +62,7 @@ class HostOptions(SourceOptions, frozen=True, forbid_unknown_fields=True, kw_onl
         for key, names in (("only", self.only or ()), ("without", self.without)):
             for name in names:
                 if name not in SUBJECTS:
-                    yield key, f'"{name}" is not a collector; there are {", ".join(sorted(SUBJECTS))}'
+                    yield key, f'"{name}" is not a collector; {_instead(name, sorted(SUBJECTS))}'
         yield from self._pattern_faults()
 
     def _pattern_faults(self) -> Iterator[tuple[str, str]]:
@@ -73,6 +73,13 @@ class HostOptions(SourceOptions, frozen=True, forbid_unknown_fields=True, kw_onl
                 re.compile(getattr(self, key) or "")
             except re.error as error:
                 yield key, f"is not a regular expression: {error}"
+
+
+def _instead(name: str, names: list[str]) -> str:
+    import difflib  # only what is wrong takes it
+
+    near = difflib.get_close_matches(name, names, 1, 0.7)
+    return f'did you mean "{near[0]}"?' if near else f"there are {', '.join(names)}"
 
 
 PATTERNS: Final = (

@@ -24,3 +24,9 @@ def test_a_collector_that_there_is_not_is_named_beside_those_there_are(key: str)
 def test_a_pattern_that_is_no_expression_is_told_where_it_stands(key: str) -> None:
     ((where, message),) = HostOptions(**{key: "("}).faults()
     assert (where, message.partition(":")[0]) == (key, "is not a regular expression")
+
+
+@pytest.mark.parametrize(("written", "meant"), [("thermal", "thermal_zone"), ("powersupply", "powersupplyclass")])
+def test_a_name_that_is_nearly_one_is_told_which(written: str, meant: str) -> None:
+    ((_, message),) = HostOptions(without=(written,)).faults()
+    assert message == f'"{written}" is not a collector; did you mean "{meant}"?'
