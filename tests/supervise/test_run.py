@@ -226,6 +226,20 @@ def test_metrics_are_rendered_beside_the_loop(tmp_path: Path) -> None:
             assert name in text
 
 
+def test_metrics_say_of_what_waits_what_the_status_says(tmp_path: Path) -> None:
+    (tmp_path / "some.log").write_text("one\ntwo\n")
+    collect = f'[collect.file]\npaths = ["{tmp_path}/some.log"]\nstart_at = "beginning"\n'
+    with running(written(tmp_path, collect + DEAD_LOKI)) as agent:
+        until(lambda: agent.status()["lanes"][0]["waiting_records"] == 2)
+        (lane,) = agent.status()["lanes"]
+        with urllib.request.urlopen(f"{agent.endpoint()}/metrics", timeout=30) as answer:
+            lines = answer.read().decode().splitlines()
+    found = dict(line.rsplit(" ", 1) for line in lines if line.startswith("telemetry_agent_") and "waiting_" in line)
+    assert float(found['telemetry_agent_waiting_records{lane="loki/logs"}']) == 2
+    assert float(found['telemetry_agent_waiting_bytes{lane="loki/logs"}']) == lane["waiting_bytes"] > 2
+    assert float(found['telemetry_agent_oldest_waiting_seconds{lane="loki/logs"}']) >= lane["oldest_seconds"]
+
+
 def test_a_command_is_answered_while_it_runs(tmp_path: Path) -> None:
     with running(written(tmp_path)) as agent:
         assert agent.command("status", "--json").returncode == 0

@@ -108,6 +108,17 @@ def test_files_beyond_the_bound_are_left_out_and_counted(reader: Reader, caplog:
     assert len(caplog.records) == 1
 
 
+def test_directories_beyond_the_bound_are_left_out_and_counted(
+    reader: Reader, caplog: pytest.LogCaptureFixture
+) -> None:
+    for index in range(5):
+        reader.write(f"{index}/a.log", b"one\n")
+    reader.start(paths=(f"{reader.logs}/*/*.log",), max_directories=3)
+    assert reader.read(5) == [b"one"] * 2
+    assert reader.lost("max_directories") == 3
+    assert "3 are left out beyond max_directories = 3" in caplog.text
+
+
 def test_every_file_has_its_turn(reader: Reader) -> None:
     for name in "ab":
         reader.write(f"{name}.log", f"{name}\n".encode() * 10_000)
