@@ -6,8 +6,10 @@ r"""This file joins lines to records and reads time and level of each in the sam
 
 ``re.split`` gives three columns then: records, times, levels. The first record of a block tells what most of them look
 like, so that an expression for digits and a name where it has them stands before the one for all that is known of the
-format, and takes half of its time. A thousand records of which one is otherwise are read again, as they would have been
-had they been joined first. So is a block that holds a record longer than it may be, or than a slice is.
+format, and takes half of its time. What it finds lies side by side as fixed columns.
+
+From the first slice on that holds a record which is otherwise, the format reads records that were joined before. So it
+does with a block that begins in the middle of a record, or has one that is longer than it may be or than a slice is.
 """
 
 from __future__ import annotations
@@ -179,7 +181,10 @@ def _alike(joining: Joining, shape: Shape, before: bytes, zeros: bytes, between:
     time = re.escape(zeros).replace(b"0", rb"\d")
     level = b"(?=(?:" + b"|".join(names) + rb")(?![\w.-]))."
     head = re.escape(before) + b"(" + time + re.escape(between) + level + b")"
-    split = re.compile(rb"\n(?![\t ])(?:(?=" + head + b")|" + joining.starts.pattern.removeprefix(rb"\n") + b")").split
+    none = rb"\t " if joining.starts.match(b"\n\n") else rb"\t \n"
+    split = re.compile(
+        rb"\n(?![" + none + rb"])(?:(?=" + head + b")|" + joining.starts.pattern.removeprefix(rb"\n") + b")"
+    ).split
     return Look(split, len(zeros), len(zeros + between) + 1, severities)
 
 

@@ -21,7 +21,7 @@ from msgspec import Struct
 from agent.wire.format import Joining
 
 SEARCHED_BYTES: Final = 4096
-SLICE_BYTES: Final = 64 << 10
+SLICE_BYTES: Final = 32 << 10
 LOOK_AHEAD_BYTES: Final = 32 << 10
 LOOK_BACK_BYTES: Final = 4 << 10
 _REPLACED, _TIMES = itemgetter(0), itemgetter(1)

@@ -21,6 +21,7 @@ from agent.batch import Logs
 from agent.wire import access, applog, shapes
 from agent.wire.format import Moment
 from agent.wire.formats import FORMATS, format_of
+from agent.wire.heads import look_for
 from agent.wire.joining import joined
 
 parser: Any = re._parser  # type: ignore[attr-defined]
@@ -42,6 +43,8 @@ def expressions(name: str) -> Iterator[tuple[str, re.Pattern[Any]]]:
         yield shape.head.decode("latin-1"), shape.pattern
         for quick in (True, False):
             yield "columns", shapes._columns_of((shape,), b"\n", quick)
+        for record in (b"2026-11-20 16:40:01.123 ERROR no", b"") if found.joining is not None and shape.names else ():
+            yield "one look", look_for(found.joining, shape, record).split.__self__
     if found.joining is not None:
         yield "joining", found.joining.starts
     for place in (module, access, applog):
