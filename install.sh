@@ -248,7 +248,7 @@ machine() {
     *) MANAGER='';;
   esac
   if [ ! -d /run/systemd/system ]; then
-    if grep -qis microsoft /proc/sys/kernel/osrelease /proc/version; then
+    if in_wsl; then
       fail "systemd does not run in this WSL" "Switch it on: add these two lines to /etc/wsl.conf" "  [boot]" "  systemd=true" \
         "then, in Windows: wsl.exe --shutdown, open the distribution again, and run this again."
     fi
@@ -261,7 +261,10 @@ machine() {
       "Upgrade the distribution ($PRETTY_NAME), or run the agent in the foreground by a unit of your own."
   foreign
   note "$PRETTY_NAME, $(uname -m), systemd $SYSTEMD"
+  ! in_wsl || note "WSL ends this distribution when its last window closes, services or not; the agent goes on at its next start"
 }
+
+in_wsl() { grep -qis microsoft /proc/sys/kernel/osrelease /proc/version; }
 
 needs() {
   local pair missing=''
@@ -628,7 +631,7 @@ not_started() {
 prove() {
   if [ "$DRY" = yes ]; then note "would wait until something has arrived at every destination"; return; fi
   systemd-cat -t telemetry-agent-install echo "install.sh asks whether this line arrives" 2>/dev/null || :
-  "$DIR/bin/python" - "$COMMAND" "$1" <<'PY' | tee -a "$LOG" >"$WORK/proof" && status=0 || status=$?
+  "$DIR/bin/python" - "$COMMAND" "$1" <<'PY' >"$WORK/proof" && status=0 || status=$?
 import json, subprocess, sys, time, urllib.request
 
 PATIENCE_SECONDS = 20  # longer than a cycle of the host's metrics
@@ -670,6 +673,7 @@ if not current:
     sys.exit(not series)
 sys.exit(not (quiet and len(missing) < len(current)))
 PY
+  cat "$WORK/proof" 2>/dev/null >>"$LOG" || :
   [ "$QUIET" = yes ] && [ "$status" = 0 ] || cat "$WORK/proof"
   return "$status"
 }

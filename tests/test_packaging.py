@@ -77,6 +77,16 @@ def test_shellcheck_finds_nothing(script: str) -> None:
     assert ran.returncode == 0, ran.stdout
 
 
+@pytest.mark.parametrize("shell", ["sh", "dash", "bash --posix", "busybox sh", "ksh", "mksh", "zsh"])
+def test_the_installer_runs_whichever_shell_it_is_given_to(shell: str) -> None:
+    if shutil.which(shell.split(maxsplit=1)[0]) is None:
+        pytest.skip(f"{shell} is not installed")
+    command = [*shell.split(), ROOT / "install.sh", "--no-such-option"]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr.startswith("install.sh: '--no-such-option' is not an option\n")
+
+
 def test_the_help_of_the_installer_names_every_option() -> None:
     script = (ROOT / "install.sh").read_text()
     told = subprocess.run(["bash", ROOT / "install.sh", "--help"], capture_output=True, text=True, check=True).stdout

@@ -295,6 +295,29 @@ def test_interrupted_anywhere_it_goes_on_when_it_is_run_again(clean: Installed) 
     assert len(clean.machine.run("ls", "/opt/telemetry-agent").split()) == 2, "the version and the link to it"
 
 
+def test_a_hostile_surrounding_and_a_user_of_that_name_do_not_hinder_it(clean: Installed) -> None:
+    clean.machine.sh("useradd -m telemetry-agent; mkdir /srv/place /root/here; ln -s /srv/place /opt/telemetry-agent")
+    clean.machine.sh("cd /root/here; echo 'raise SystemExit(9)' | tee ssl.py >pip.py; mount -o remount,noexec /tmp")
+    around = "CDPATH=/ PYTHONPATH=/nowhere PIP_USER=1 PIP_TARGET=/nowhere LANGUAGE=de"
+    command = f"sh {clean.source}/install.sh --local --offline={clean.offline} 2>&1"
+    said = clean.machine.sh(f"umask 077; cd /root/here; {around} {command}", timeout=180)
+    assert "there is a user telemetry-agent already" in said
+    assert "Done." in said
+    for _ in range(2):
+        clean.install("--uninstall", "--purge", "--yes")
+    assert "/home/telemetry-agent" in clean.machine.run("getent", "passwd", "telemetry-agent")
+    assert clean.machine.run("ls", "-A", "/opt") == ""
+
+
+def test_an_address_that_makes_no_configuration_is_not_kept(installed: Installed) -> None:
+    installed.machine.run("rm", CONFIG)
+    status, said = installed.refused(f"--offline={installed.offline}", "--logs-url=http://127.0.0.1:99999")
+    assert status == 1
+    assert "it was not kept" in said
+    assert installed.machine.read(CONFIG) == ""
+    assert installed.show("ActiveState") == "active"
+
+
 def test_a_configuration_with_a_fault_starts_and_stops_nothing(
     installed: Installed, sources: tuple[Path, Path, Path]
 ) -> None:

@@ -51,9 +51,10 @@ def test_a_release_without_a_new_enough_python_is_refused_with_the_way_out(machi
     assert "Nothing was changed" in said
 
 
-def test_a_wsl_without_systemd_is_told_how_to_switch_it_on(machine: Machine, script: str) -> None:
+@pytest.mark.parametrize("place", ["/proc/sys/kernel/osrelease", "/proc/version"])
+def test_a_wsl_without_systemd_is_told_how_to_switch_it_on(machine: Machine, script: str, place: str) -> None:
     machine.write("/root/osrelease", "5.15.153.1-microsoft-standard-WSL2\n")
-    hidden = "mount --bind /root/osrelease /proc/sys/kernel/osrelease; mount -t tmpfs none /run"
+    hidden = f"mount --bind /root/osrelease {place}; mount -t tmpfs none /run"
     status, said = refused(machine, f"unshare -m sh -c '{hidden}; {script} --local'")
     assert status == 1
     assert "[boot]\n    systemd=true" in said
@@ -70,6 +71,12 @@ def test_a_wsl_without_systemd_is_told_how_to_switch_it_on(machine: Machine, scr
         ("--metrics-url http://h --metrics-user 1", "a user needs its token"),
         ("--local --open everything", "there are all-files"),
         ("--wheel", "--wheel needs a value"),
+        ("--local --wheel /etc/hostname", "not a wheel of telemetry-agent"),
+        ("--local --version ..", "--version ..: not a version"),
+        ("--metrics-url ftp://h", "does not begin with http:// or https://"),
+        ("--metrics-url 'http://h/a b'", "holds a space"),
+        ("--logs-url http://h --logs-user 1 --token-file /dev/null", "/dev/null is empty"),
+        ("--logs-url http://h --logs-user 1 --token-file /etc/passwd", "has several lines"),
     ],
 )
 def test_a_command_line_that_makes_no_sense_is_refused(
@@ -78,6 +85,44 @@ def test_a_command_line_that_makes_no_sense_is_refused(
     status, said = refused(machine, f"{script} {arguments}")
     assert status == 2
     assert sentence in said
+
+
+def test_a_url_with_a_password_is_refused_and_the_password_not_said(machine: Machine, script: str) -> None:
+    status, said = refused(machine, f"{script} --metrics-url http://ann:hunter2@h/api/v1/write")
+    assert status == 2
+    assert "holds a user or a password" in said
+    assert "hunter2" not in said + machine.read("/var/log/telemetry-agent-install.log")
+
+
+def test_what_somebody_else_has_in_its_place_is_left_alone(machine: Machine, script: str) -> None:
+    machine.write("/root/theirs/data/file", "theirs")
+    machine.sh("mkdir /opt/telemetry-agent; mount --bind /root/theirs /opt/telemetry-agent")
+    for arguments in ("--local", "--uninstall --purge --yes", "--rollback"):
+        status, said = refused(machine, f"{script} {arguments}")
+        assert status == 1
+        assert "not by this script" in said
+    assert machine.read("/opt/telemetry-agent/data/file") == "theirs"
+    machine.sh("umount /opt/telemetry-agent; rmdir /opt/telemetry-agent")
+
+
+@pytest.mark.parametrize(
+    ("option", "sentence"), [("noexec", "is mounted noexec"), ("size=50m", "MB free; a version takes")]
+)
+def test_a_place_that_cannot_hold_it_is_refused_before_anything_is_done(
+    machine: Machine, script: str, option: str, sentence: str
+) -> None:
+    machine.sh(f"mount -t tmpfs -o {option} none /opt")
+    status, said = refused(machine, f"{script} --local --offline /root" if needs_pip(machine) else f"{script} --local")
+    assert status == 1
+    assert sentence in said
+    assert machine.run("find", "/opt", "-mindepth", "2").splitlines() == ["/opt/telemetry-agent/.by-install.sh"]
+    machine.run("umount", "/opt")
+
+
+def needs_pip(machine: Machine) -> bool:
+    """Whether its Python has none; a name of a wheel will do, since it comes to nothing."""
+    machine.sh("touch /root/pip-1-py3-none-any.whl")
+    return machine.run("sh", "-c", "python3 -c 'import ensurepip' 2>&1; :") != ""
 
 
 def test_what_is_not_installed_is_not_upgraded_and_not_rolled_back(machine: Machine, script: str) -> None:
