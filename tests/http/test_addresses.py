@@ -82,6 +82,27 @@ async def test_a_second_connection_is_let_go_of(monkeypatch: pytest.MonkeyPatch)
         await asyncio.sleep(0)  # a socket left open would be told of as a warning, which is an error here
 
 
+async def test_of_several_that_connect_at_the_same_moment_one_stays_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(addresses, "NEXT_SECONDS", 0.0)
+    made, begun, ready = list[socket.socket](), list[Address](), asyncio.Event()
+
+    async def attempt(address: Address) -> socket.socket:
+        begun.append(address)
+        await ready.wait()
+        made.append(socket.socket())
+        return made[-1]
+
+    monkeypatch.setattr(addresses, "_attempt", attempt)
+    connecting = asyncio.create_task(connected([at(1), at(2), at(3)]))
+    while len(begun) < 3:
+        await asyncio.sleep(0)
+    ready.set()
+    with await connecting as opened:
+        await asyncio.sleep(0)
+        assert [each.fileno() >= 0 for each in made] == [each is opened for each in made] != [True]
+        assert len(made) == 3
+
+
 async def test_giving_up_closes_every_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(addresses, "NEXT_SECONDS", 0.001)
     with deaf() as first, deaf() as second, pytest.raises(TimeoutError):

@@ -723,6 +723,19 @@ async def test_a_proxy_that_opens_no_tunnel_says_why(answer: bytes, trusting: ss
         await proxy.closed.wait()
 
 
+async def test_the_connection_to_a_proxy_that_opens_no_tunnel_is_closed(trusting: ssl.SSLContext) -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 502 X\r\nContent-Length: 0\r\n\r\n")
+        await reader.read()
+
+    async with serving(refuse) as proxy, asking(trusting) as asked:
+        with pytest.raises(ProxyRefusedError):
+            await asked.post("https://loki.example/push", b"x", proxy=Via(proxy.url, {}))
+        async with asyncio.timeout(30):
+            await proxy.closed.wait()
+
+
 @pytest.mark.parametrize("said", [b"", b"no HTTP\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\nand more"])
 async def test_a_proxy_that_talks_nonsense_was_no_way_there(said: bytes, trusting: ssl.SSLContext) -> None:
     async def nonsense(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -252,6 +252,11 @@ def test_an_own_pattern_leaves_what_is_redacted_alone() -> None:
     assert redacted(b"token=a REDACTED ABC", redactor) == b"token=[REDACTED] [REDACTED] [REDACTED]"
 
 
+def test_an_own_pattern_reaches_up_to_what_is_redacted() -> None:
+    redactor, _ = own(r"abc|def", "abc")
+    assert redacted(b"abc[REDACTED]def abc", redactor) == b"[REDACTED][REDACTED][REDACTED] [REDACTED]"
+
+
 def test_faults_in_own_patterns_name_their_key() -> None:
     options = RedactOptions(
         patterns={
