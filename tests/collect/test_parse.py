@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from agent.batch import Labels, Logs, Origin
 from agent.clock import Time
@@ -19,6 +20,7 @@ from agent.collect.parse_options import ParseOptions
 from agent.collect.zones import zone_of
 from agent.host import Host
 from agent.wire.formats import FORMATS, format_of
+from agent.wire.lines import UNCOUNTED
 from agent.wire.severity import level_of
 from tests.fakes import context
 
@@ -64,6 +66,17 @@ def test_records_get_the_time_and_level_they_say_and_the_name_of_their_format(tm
     assert (times(batch), levels(batch), batch.format) == ([T, T + S], ["warn", "info"], "json")
     assert batch.separator == b"\n"
     assert made.context.meter.numbers(UNPARSED) == {}
+
+
+@pytest.mark.parametrize("parse", ["auto", "json", "java", "postgres", "none"])
+def test_lines_that_nobody_counted_are_counted_where_they_are_read(tmp_path: Path, parse: str) -> None:
+    made = parser(tmp_path, parse=parse, multiline={"start": "^2026"} if parse == "none" else None)
+    block = b"2026-11-20 16:40:01.123 INFO one\n2026-11-20 16:40:02.123 UTC [1] LOG:  two\n"
+    stream = made.stream()
+    assert stream.counts
+    batch = stream.read(replace(logs(block), count=UNCOUNTED), NOW)
+    assert batch.count == len(batch.records()) == 2
+    assert not parser(tmp_path).stream().counts
 
 
 def test_what_is_not_of_the_format_goes_on_and_is_counted(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.wire.encoding import HOLE_BYTES, UTF8, encoding_of
+from agent.wire.encoding import HOLE_BYTES, UTF8, Text, encoding_of
 
 NAMES = ["utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "latin-1", "cp500", "shift_jis"]
 texts = st.text(alphabet="ab\n\r\0ü日\u0a00\u000a\u0100😀", max_size=40)
@@ -66,6 +66,15 @@ def test_any_bytes_become_utf8_lines(name: str, data: bytes) -> None:
     made.block.decode()
     assert not made.block or made.block.endswith(b"\n")
     assert b"\0" not in made.block
+
+
+@in_any
+@given(data=st.one_of(st.binary(max_size=60), st.text("ab\n\r\0é", max_size=12).map(str.encode)))
+def test_what_is_text_as_it_is_is_made_into_nothing_else(name: str, data: bytes) -> None:
+    encoding = encoding_of(name)
+    lines = data + b"\n"
+    if encoding.is_text(lines):
+        assert encoding.text(lines, at_start=True) == Text(lines)
 
 
 @given(text=st.text(alphabet="aü日😀", min_size=1, max_size=10), cut=st.integers(0, 30))
