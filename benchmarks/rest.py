@@ -2,7 +2,8 @@
 
 Memory is counted as systemd counts a unit's ``Memory:``: what the kernel charges to a control group of its own, with
 the children and the page cache that start-up filled; cold, after the kernel was told to forget its caches, and for a
-later start. That takes root and a memory controller; where there is none, those rows are left out.
+later start, each in a group of its own. That takes root and a memory controller; where there is none, those rows are
+left out. Bytecode is what an installation has: compiled before, with the optimisation that the unit asks for.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 from benchmarks.figures import Figure
 from benchmarks.processes import MB, agent, free_port, python_bytes, sink, status_bytes, task_seconds
 
+COMPILE_SECONDS = 20
 SETTLE_SECONDS = 66
 REST_SECONDS = 60
 SCRAPE_SECONDS = 15
@@ -30,8 +32,8 @@ GROUPS = (
 )
 """Where control groups with a memory controller are made, version 1 and 2, and the file that tells the charge."""
 
-UNIT = {"MALLOC_ARENA_MAX": "1", "PYTHONNODEBUGRANGES": "1"}
-"""What a unit sets in the agent's environment."""
+UNIT = {"MALLOC_ARENA_MAX": "1", "PYTHONNODEBUGRANGES": "1", "PYTHONOPTIMIZE": "2"}
+"""What a unit sets in the agent's environment, beside the directory of the bytecode."""
 
 DEFAULT_JOB = """
 [agent]
@@ -77,24 +79,51 @@ def group() -> Iterator[tuple[Path, str] | None]:
 def at_rest(_repeat: int) -> Iterator[Figure]:
     """CPU over a minute, and memory: cold first, then for a start that finds its files in the page cache."""
     bare = python_bytes()
-    with sink() as backend, tempfile.TemporaryDirectory(prefix="bench-") as folder, group() as made:
+    with sink() as backend, tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        job = Job(Path(folder), backend.url, free_port())
+        with agent(job.config(), environ=job.environ):
+            job.live(COMPILE_SECONDS)
         for start in ("cold", "restarted"):
-            if start == "cold" and made is not None and os.access(DROP_CACHES, os.W_OK):
+            if start == "cold" and os.access(DROP_CACHES, os.W_OK):
                 os.sync()
                 DROP_CACHES.write_text("3\n")
-            yield from _one_start(start, Path(folder), backend.url, made, bare)
+            with group() as made:
+                yield from _one_start(start, job, made, bare)
 
 
-def _one_start(start: str, folder: Path, url: str, made: tuple[Path, str] | None, bare: int) -> Iterator[Figure]:
-    port = free_port()
-    config = folder / "config.toml"
-    config.write_text(DEFAULT_JOB.format(folder=folder, url=url, port=port))
+class Job:
+    """The default job in a folder of its own."""
+
+    def __init__(self, folder: Path, url: str, port: int) -> None:
+        self.environ = UNIT | {"PYTHONPYCACHEPREFIX": str(folder / "pycache")}
+        self._folder = folder
+        self._url = url
+        self._port = port
+
+    def config(self) -> Path:
+        """Its configuration, written."""
+        path = self._folder / "config.toml"
+        path.write_text(DEFAULT_JOB.format(folder=self._folder, url=self._url, port=self._port))
+        return path
+
+    def live(self, seconds: int) -> None:
+        """Lets a line come in now and then, and a scrape as often as Prometheus would."""
+        with (self._folder / "app.log").open("ab", buffering=0) as app:
+            for second in range(seconds):
+                if second % LINE_SECONDS == 0:
+                    app.write(b"a line of an application that has little to say\n")
+                if second % SCRAPE_SECONDS == 0:
+                    _scrape(self._port)
+                time.sleep(1)
+
+
+def _one_start(start: str, job: Job, made: tuple[Path, str] | None, bare: int) -> Iterator[Figure]:
     joining = ["sh", "-c", f'echo $$ > {made[0]}/cgroup.procs && exec "$@"', "sh"] if made else []
-    with agent(config, prefix=joining, environ=UNIT) as running:
+    with agent(job.config(), prefix=joining, environ=job.environ) as running:
         pid = running.process.pid
-        _wait(SETTLE_SECONDS, folder, port)
+        job.live(SETTLE_SECONDS)
         began, began_seconds = time.monotonic(), task_seconds(pid)
-        _wait(REST_SECONDS, folder, port)
+        job.live(REST_SECONDS)
         spent, took = task_seconds(pid) - began_seconds, time.monotonic() - began
         running.must_live()
         pids = [pid, *_children(pid)]
@@ -107,17 +136,6 @@ def _one_start(start: str, folder: Path, url: str, made: tuple[Path, str] | None
     yield Figure(f"{name}: anonymous memory", anonymous / MB, "MB", "Python doing nothing", bare / MB, 28.0)
     if charged is not None:
         yield Figure(f"{name}: charged to its control group", charged / MIB, "MiB", "", bare / MIB, 37.4)
-
-
-def _wait(seconds: int, folder: Path, port: int) -> None:
-    """Lets a line come in now and then, and a scrape as often as Prometheus would."""
-    with (folder / "app.log").open("ab", buffering=0) as app:
-        for second in range(seconds):
-            if second % LINE_SECONDS == 0:
-                app.write(b"a line of an application that has little to say\n")
-            if second % SCRAPE_SECONDS == 0:
-                _scrape(port)
-            time.sleep(1)
 
 
 def _scrape(port: int) -> None:
