@@ -11,12 +11,12 @@ from tests.torture.lines import NAMES, RENAMED
 from tests.torture.world import MOODS, World
 from tests.torture.writer import ROTATIONS, file_for
 
-CATCH_UP_SECONDS = 3.0
+CATCH_UP_SECONDS = 2.0
 
 
 def rotated(world: World) -> None:
     """A file is rotated, in one of the ways there are."""
-    what = world.choice.choice(ROTATIONS)
+    what = world.deal(ROTATIONS)
     world.logs.do(what, file_for(what, world.choice))
 
 
@@ -30,7 +30,7 @@ def read_first(*ways: str) -> Callable[[World, AgentProcess], None]:
     def happening(world: World, agent: AgentProcess) -> None:
         world.logs.do("pause")
         if world.caught_up(agent, CATCH_UP_SECONDS):
-            what = world.choice.choice(ways)
+            what = world.deal(ways)
             world.logs.do(what, world.choice.choice(NAMES if what == "delete" else RENAMED))
         world.logs.do("resume")
 
@@ -43,6 +43,7 @@ def _same_configuration(_: World, agent: AgentProcess) -> None:
 
 def _other_configuration(world: World, agent: AgentProcess) -> None:
     world.relieve()  # what is changed is committed first, and a command does not wait for ever
+    world.wait_for(agent, lambda status: not status["spool"]["full"])
     world.reload(agent)
 
 
@@ -51,14 +52,14 @@ def _backend_dies(world: World, _: AgentProcess) -> None:
 
 
 def _mood(world: World, _: AgentProcess) -> None:
-    world.backend.mood(world.choice.choice(["well", *MOODS]))
+    world.backend.mood(world.deal(("well", *MOODS)))
 
 
 def _disk(world: World, _: AgentProcess) -> None:
     """The disk is full for a moment, or until something else happens to it."""
     if world.ballast is None:
         return
-    for _turn in range(world.choice.choice((1, 5, 10))):
+    for _turn in range(world.deal((1, 5, 10))):
         world.fill()
         time.sleep(0.1)
     if world.choice.random() < 0.7:
@@ -66,17 +67,17 @@ def _disk(world: World, _: AgentProcess) -> None:
 
 
 HAPPENINGS: dict[Callable[[World, AgentProcess], None], int] = {
-    _rotated: 40,
-    read_first("delete", "rewrite", "rewrite", "tidy", "looked"): 16,
-    _same_configuration: 6,
-    _other_configuration: 8,
-    _backend_dies: 8,
-    _mood: 24,
-    _disk: 8,
+    _rotated: 5,
+    read_first("delete", "rewrite", "rewrite", "tidy", "looked"): 2,
+    _same_configuration: 1,
+    _other_configuration: 1,
+    _backend_dies: 1,
+    _mood: 3,
+    _disk: 1,
 }
 
 
 def something(world: World, agent: AgentProcess) -> None:
-    """One of them."""
-    happening = world.choice.choices(list(HAPPENINGS), list(HAPPENINGS.values()))[0]
+    """One of them; each as often as the table says before it begins anew."""
+    happening = world.deal(tuple(each for each, often in HAPPENINGS.items() for _ in range(often)))
     happening(world, agent)

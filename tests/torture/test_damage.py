@@ -21,7 +21,7 @@ from tests.torture.world import World, settled
 
 SEED = int(os.environ.get("TELEMETRY_TORTURE_SEED", str(random.randrange(1 << 30))))
 SECONDS = float(os.environ.get("TELEMETRY_TORTURE_SECONDS", "0"))
-LEAST_DAMAGES = 24
+LEAST_DAMAGES = 18
 PAGE_BYTES = 16384
 PAGES = {"interior": (2, 5), "leaf": (10, 13)}
 """The first byte of a page of a b-tree, https://sqlite.org/fileformat2.html#b_tree_pages; others overflow."""
@@ -160,7 +160,7 @@ def test_it_starts_from_any_damage_and_what_is_not_delivered_is_counted(tmp_path
 def live(world: World) -> None:
     """Some life, with a backend that is dead half of the time, so that there is something to lose."""
     choice = world.choice
-    world.backend.mood(choice.choice(["well", "dead", "slow", "takes_and_resets"]))
+    world.backend.mood(world.deal(("well", "dead", "slow", "takes_and_resets")))
     with world.agent() as agent:
         agent.wait_ready()
         if choice.random() < 0.3:
@@ -183,7 +183,7 @@ def damaged(world: World) -> str:
     """Damages the spool in some way that it can be damaged in; which it was."""
     spool = world.state / "spool"
     while True:
-        name = world.choice.choice(list(DAMAGES))
+        name = world.deal(tuple(DAMAGES))
         if DAMAGES[name](spool, world.choice):
             return name
 
