@@ -178,6 +178,19 @@ def test_a_fault_in_a_format_stops_nobody_and_is_said_once(
     assert made.context.meter.numbers(UNPARSED) == {("file.app", "json"): 6}
 
 
+def test_a_fault_in_reading_at_once_leaves_lines_to_be_joined_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise IndexError
+
+    monkeypatch.setattr(type(format_of("java")), "joined", fail)
+    batch = parser(tmp_path, parse="java").stream().read(logs(b"2026-11-20 16:40:01 INFO a\n\tb\n"), NOW)
+    assert batch.records() == [b"2026-11-20 16:40:01 INFO a\n\tb"]
+    assert (times(batch), levels(batch)) == ([T], ["info"])
+    assert len(caplog.messages) == 1
+
+
 # auto
 
 
