@@ -144,7 +144,7 @@ def test_it_starts_from_any_damage_and_what_is_not_delivered_is_counted(tmp_path
         faulthandler.dump_traceback_later(SECONDS + 900, exit=True, file=sys.__stderr__)
     ends = time.monotonic() + SECONDS
     done: list[str] = []
-    with World(tmp_path, SEED, start_at=start_at) as world:
+    with World(tmp_path, SEED, start_at=start_at, bytes_a_second=250_000) as world:
         world.meet()
         while len(done) < LEAST_DAMAGES or time.monotonic() < ends:
             live(world)

@@ -354,14 +354,21 @@ class World:
     # Waiting
 
     def wait_for(
-        self, agent: AgentProcess, true: Callable[[dict[str, Any]], bool], within_seconds: float = SETTLE_SECONDS
+        self,
+        agent: AgentProcess,
+        true: Callable[[dict[str, Any]], bool],
+        within_seconds: float = SETTLE_SECONDS,
+        *,
+        since_it_moved: bool = False,
     ) -> dict[str, Any]:
-        """The first status document of which that is true."""
-        deadline = time.monotonic() + within_seconds
+        """The first status document of which that is true; the time begins anew when records moved, if so told."""
+        deadline, moved = time.monotonic() + within_seconds, None
         while True:
             status = agent.status()
             if true(status):
                 return status
+            if since_it_moved and moved != (moved := status["ledger"]["lanes"].get("loki/logs")):
+                deadline = time.monotonic() + within_seconds
             if time.monotonic() > deadline:
                 shown = json.dumps({key: status[key] for key in ("sources", "lanes", "spool", "ledger")}, indent=1)
                 raise AgentProcessError(f"not within {within_seconds:g} s; {shown}\n{agent.stderr()[-4000:]}")
@@ -393,10 +400,10 @@ class World:
         self.backend.mood("well")
         with self.agent() as agent:
             agent.wait_ready()
-            self.wait_for(agent, settled())
+            self.wait_for(agent, settled(), since_it_moved=True)
             if exactly:
                 self.wait_for(agent, lambda status: self.read(status) >= total, 30.0)
-                self.wait_for(agent, settled())
+                self.wait_for(agent, settled(), since_it_moved=True)
             self.stop(agent)
         self.check()
 

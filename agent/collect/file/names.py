@@ -17,9 +17,13 @@ def rotated_names(paths: Iterable[str], names: Container[str]) -> Iterator[tuple
     For ``app.log`` those are ``app.log.1``, ``app.log-20261120``, ``app.log.old``, ``app-20261120.log``.
     """
     for path in paths:
-        for mark in _MARK.finditer(path):
-            base, extension = path[: mark.start()], os.path.splitext(path)[1]
-            name = next((name for name in (base, base + extension) if name in names), None)
-            if name is not None and name != path:
-                yield path, name
-                break
+        name = next((name for name in former_names(path) if name in names), None)
+        if name is not None:
+            yield path, name
+
+
+def former_names(path: str) -> Iterator[str]:
+    """What a file that is called like this may have been called before it was rotated, the likeliest first."""
+    for mark in _MARK.finditer(path):
+        base, extension = path[: mark.start()], os.path.splitext(path)[1]
+        yield from (name for name in (base, base + extension) if name != path)

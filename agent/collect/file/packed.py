@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from agent.collect.file.archive import ARCHIVE, Archive, Unfinished
 from agent.collect.file.cursor import Cursor
 from agent.collect.file.identity import Fingerprint, Inode, inode_of
-from agent.collect.file.names import rotated_names
+from agent.collect.file.names import former_names
 from agent.collect.file.rotation import SpoolGuard
 from agent.wire.unpack import SUFFIXES, Unpackable
 
@@ -44,6 +44,7 @@ class Packed:
     def __init__(self, guard: SpoolGuard) -> None:
         self._guard = guard
         self._listed: dict[str, tuple[int, list[_Found]]] = {}
+        self._names: dict[str, dict[str, list[_Found]]] = {}
         self._alike: dict[tuple[str, int], dict[str, list[_Found]]] = {}
 
     def like(self, directory: str, cursor: Cursor) -> list[tuple[str, Inode]]:
@@ -68,19 +69,27 @@ class Packed:
         Only its name and times are known of that file. ``loosely`` also finds one that has the name of another
         rotation and was written to later; otherwise its time has to be the same.
         """
-        since_ns = max(cursor.mtime_ns, born_ns)
-        heirs = []
-        for found in self._list(directory):
-            stem = os.path.splitext(found.path)[0]
+        since_ns, heirs = max(cursor.mtime_ns, born_ns), []
+        for found in self._named(directory, where, cursor.path):
+            beside = found.path.startswith(where) and os.path.splitext(found.path)[0] == where
             mtime_ns = _times_ns(found.path)[0]
             same_time = mtime_ns == cursor.mtime_ns and cursor.size > 0
-            if stem == where:
-                fits = mtime_ns >= since_ns
-            else:
-                fits = (same_time or (loosely and mtime_ns >= since_ns)) and any(rotated_names([stem], {cursor.path}))
-            if fits:
-                heirs.append((stem != where, not same_time, mtime_ns, found.path, found.inode))
+            if mtime_ns >= since_ns if beside or loosely else same_time:
+                heirs.append((not beside, not same_time, mtime_ns, found.path, found.inode))
         return [(path, inode) for *_, path, inode in sorted(heirs)]
+
+    def _named(self, directory: str, where: str, path: str) -> list[_Found]:
+        """Those called as if made of what lay at ``where``, or of a rotated ``path``."""
+        listed = self._list(directory)
+        if directory not in self._names:
+            names: dict[str, list[_Found]] = {}
+            for found in listed:
+                stem = os.path.splitext(found.path)[0]
+                for name in {stem, *former_names(stem)}:
+                    names.setdefault(name, []).append(found)
+            self._names[directory] = names
+        named = self._names[directory]
+        return [*named.get(where, ()), *(named.get(path, ()) if path != where else ())]
 
     def _list(self, directory: str) -> list[_Found]:
         """What there is now."""
@@ -103,6 +112,8 @@ class Packed:
         if directory not in self._listed and len(self._listed) >= _MOST_DIRECTORIES:
             self._listed.clear()
             self._alike.clear()
+            self._names.clear()
+        self._names.pop(directory, None)
         for key in [key for key in self._alike if key[0] == directory]:
             del self._alike[key]
 
