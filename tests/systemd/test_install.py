@@ -156,7 +156,7 @@ def test_a_good_reload_is_taken_and_a_bad_one_refused_while_the_old_configuratio
     installed.machine.write(more, '[agent]\nlog_levle = "debug"\n')
     status = installed.machine.run("/bin/sh", "-c", f"systemctl reload {UNIT} 2>/dev/null; echo $?")
     assert int(status) != 0
-    assert "did you mean 'log_level'?" in installed.said()
+    installed.until(lambda: "did you mean 'log_level'?" in installed.said(), "the fault to be told")
     assert installed.show("ActiveState") == "active"
     assert installed.pid() == pid
     assert "node_load1 " in installed.metrics()

@@ -216,6 +216,8 @@ def test_the_journal_shows_sentences_with_priorities_fields_and_the_audit_log(in
     machine = installed.machine
     machine.write("/etc/telemetry-agent/config.d/test.toml", '[agent]\nlog_levle = "debug"\n')
     machine.run("sh", "-c", f"systemctl reload {UNIT}; :")
+    refused = ("journalctl", "-q", "-b", "-u", UNIT, "TELEMETRY_AGENT_EVENT=configuration_refused")
+    installed.until(lambda: machine.run(*refused), "the refusal")  # which systemd >= 253 does not wait for
     machine.write("/etc/telemetry-agent/config.d/test.toml", '[agent]\nlog_level = "debug"\n')
     machine.run("systemctl", "reload", UNIT)
     for _ in range(RESTARTS):
