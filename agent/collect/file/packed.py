@@ -48,7 +48,11 @@ class Packed:
         self._alike: dict[tuple[str, int], dict[str, list[_Found]]] = {}
 
     def like(self, directory: str, cursor: Cursor) -> list[tuple[str, Inode]]:
-        """Path and inode of those changed since ``cursor`` that begin as its file did, the newest first."""
+        """Path and inode of those changed since ``cursor`` that begin as its file did, the newest first.
+
+        Where there is none, and something was not read: of older ones too, for the file may have been truncated and
+        written to again since it was read.
+        """
         listed = self._list(directory)
         length, digest = cursor.prefix.length, cursor.prefix.digest
         if (directory, length) not in self._alike:
@@ -59,7 +63,8 @@ class Packed:
             self._alike[directory, length] = alike
         heirs = [(_times_ns(found.path)[1], found) for found in self._alike[directory, length].get(digest, ())]
         heirs.sort(key=lambda heir: heir[0], reverse=True)
-        return [(found.path, found.inode) for changed_ns, found in heirs if changed_ns >= cursor.mtime_ns]
+        newer = [heir for heir in heirs if heir[0] >= cursor.mtime_ns]
+        return [(found.path, found.inode) for _, found in newer or (heirs if cursor.unread_bytes else ())]
 
     def called(
         self, directory: str, where: str, cursor: Cursor, born_ns: int, *, loosely: bool

@@ -23,7 +23,7 @@ from tests.collect.conftest import Reader
 from tests.collect.file.test_file_archives import compress, lines, numbers
 from tests.fakes import FakeClock
 
-FOUND_BY_SEED = (238, 258, 353, 508, 567, 600, 735, 46, 809, 3006, 4384, 7240)
+FOUND_BY_SEED = (238, 258, 353, 508, 567, 600, 735, 46, 809, 3006, 4384, 7240, 13535)
 """Each of them once showed a fault."""
 MORE_SEEDS = 40
 TICK_SECONDS = 0.005
@@ -144,6 +144,25 @@ def test_of_two_files_never_read_and_two_archives_none_is_lost(reader: Reader) -
     reader.start(**named(reader))
     assert sorted(read + reader.read(5)) == numbers[:30]
     assert nothing_lost(reader)
+
+
+def test_the_rest_of_a_file_that_was_truncated_written_to_again_and_deleted_is_in_an_older_archive(
+    reader: Reader,
+) -> None:
+    path = reader.write("a.log", lines(0, 1000))
+    reader.start()
+    assert reader.read(3) == numbers[:1000]
+    reader.stop()
+    reader.write("a.log", lines(1000, 1500))
+    truncate_to_archive(path, "a.log-1")
+    time.sleep(TICK_SECONDS)
+    reader.write("a.log", lines(2000, 5000))
+    reader.start()
+    seen_only(reader)
+    reader.stop()
+    path.unlink()
+    reader.start()
+    assert reader.read(3) == numbers[1000:1500]
 
 
 def test_copies_of_one_archive_are_read_once(reader: Reader) -> None:
