@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from datetime import UTC, datetime, timedelta
 from itertools import repeat
-from operator import floordiv, mod
+from operator import floordiv, itemgetter, mod
 from typing import TYPE_CHECKING, Final
 
 import orjson
@@ -47,6 +47,7 @@ class _Seconds(dict[int, bytes]):
 
 _SECONDS: Final = _Seconds()
 _fraction: Final = b"%09d".__mod__
+_WITHOUT_START: Final = itemgetter(slice(len(START), None))
 
 
 def encode(batch: Batch) -> Iterator[bytes]:
@@ -95,7 +96,8 @@ def _ends(batch: Logs, first: int, last: int) -> list[bytes]:
 
 def _read(times_ns: range) -> Iterator[bytes]:
     """When each record was read, for those that say a time of their own."""
-    seconds = (_SECONDS[time_ns // NANOSECONDS][len(START) :] for time_ns in times_ns)
+    starts = map(_SECONDS.__getitem__, map(floordiv, times_ns, repeat(NANOSECONDS)))
+    seconds = map(_WITHOUT_START, starts)
     return map(b',"read":"%s%09dZ"'.__mod__, zip(seconds, map(mod, times_ns, repeat(NANOSECONDS)), strict=True))
 
 
