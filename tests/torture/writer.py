@@ -230,6 +230,7 @@ class Writer:
     # What whoever asks for it asks only after it is paused and everything has been read.
 
     def delete(self, name: str) -> None:
+        self._return(name)
         os.unlink(self.path(name).resolve())
         self.known.discard(self.path(name))
         if name == LINKED:
@@ -238,11 +239,17 @@ class Writer:
 
     def rewrite(self, name: str) -> None:
         """Truncates the file and writes more than it held."""
+        self._return(name)
         size = self.path(name).stat().st_size
         os.truncate(self.path(name), 0)
         self.known.discard(self.path(name))
         while size >= 0:
             size -= os.write(self.files[name], b"".join(self.record(name) for _ in range(50)))
+
+    def _return(self, name: str) -> None:
+        """To the file that has the name: the one written to may have been moved, and nothing made in its place yet."""
+        if self.leaving.get(name):
+            self.reopen(name)
 
     def looked(self) -> None:
         plain = (path for path in self.folder.glob("[abc]*") if path.suffix not in PACKERS)
