@@ -217,7 +217,7 @@ def test_the_journal_shows_sentences_with_priorities_fields_and_the_audit_log(in
     machine.write("/etc/telemetry-agent/config.d/test.toml", '[agent]\nlog_levle = "debug"\n')
     machine.run("sh", "-c", f"systemctl reload {UNIT}; :")
     refused = ("journalctl", "-q", "-b", "-u", UNIT, "TELEMETRY_AGENT_EVENT=configuration_refused")
-    installed.until(lambda: machine.run(*refused), "the refusal")  # which systemd >= 253 does not wait for
+    installed.until(lambda: machine.run(*refused), "the refusal")
     machine.write("/etc/telemetry-agent/config.d/test.toml", '[agent]\nlog_level = "debug"\n')
     machine.run("systemctl", "reload", UNIT)
     for _ in range(RESTARTS):
@@ -230,7 +230,8 @@ def test_the_journal_shows_sentences_with_priorities_fields_and_the_audit_log(in
     assert {entry["PRIORITY"] for entry in entries} >= {"6", "3"}
     assert all(entry["_SYSTEMD_UNIT"] == UNIT and entry["TELEMETRY_AGENT_COMPONENT"] for entry in entries)
     audited = Counter(entry["TELEMETRY_AGENT_EVENT"] for entry in entries if "TELEMETRY_AGENT_AUDIT" in entry)
-    assert (audited["stop"], audited["configuration_refused"]) == (RESTARTS, 1)
+    assert audited["stop"] == RESTARTS
+    assert 1 <= audited["configuration_refused"] <= 2, "some send a signal beside the command"
     assert audited["start"] == RESTARTS + 1
     shown = machine.run("journalctl", "-b", "-u", UNIT, "-o", "cat", "TELEMETRY_AGENT_AUDIT=1").splitlines()
     assert len(shown) == audited.total()
