@@ -161,7 +161,7 @@ class Client:
         where = target.authority if _has_port(target.authority) else f"{target.authority}:{target.port}"
         headers = [("Host", where), *proxy.headers.items()]
         try:
-            reply = await connection.exchange(h11.Request(method="CONNECT", target=where, headers=headers), (), 1)
+            reply = await connection.exchange(h11.Request(method="CONNECT", target=where, headers=headers), (), 0)
             if not 200 <= reply.status < 300:
                 raise ProxyRefusedError(reply.status)
             await connection.encrypt(self._context(), target.host, self._connecting_seconds)

@@ -75,7 +75,8 @@ class Connection(asyncio.BufferedProtocol):
         return not seen.poll(0)
 
     async def exchange(self, request: h11.Request, pieces: Sequence[bytes], most_bytes: int) -> Reply:
-        """Sends ``request`` with ``pieces`` as its body, and returns the answer with ``most_bytes`` of its body.
+        """Sends ``request`` with ``pieces`` as its body, and returns the answer with ``most_bytes`` of its body; where
+        that is 0 it does not wait for one.
 
         Raises LostError, or the OSError that ended the connection. The half of a failure is an answer, the half of a
         success is none: it may leave out what was refused.
@@ -194,6 +195,8 @@ class Connection(asyncio.BufferedProtocol):
             case h11.Response():
                 self._head = event
                 _wake(self._room)
+                if not self._most_bytes:
+                    self._end(None)
             case h11.EndOfMessage():
                 self._end(None)
             case h11.ConnectionClosed():

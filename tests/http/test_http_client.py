@@ -723,10 +723,13 @@ async def test_a_proxy_that_opens_no_tunnel_says_why(answer: bytes, trusting: ss
         await proxy.closed.wait()
 
 
-async def test_the_connection_to_a_proxy_that_opens_no_tunnel_is_closed(trusting: ssl.SSLContext) -> None:
+@pytest.mark.parametrize("length", [b"Content-Length: 0\r\n", b"", b"Content-Length: 9\r\n"])
+async def test_the_connection_to_a_proxy_that_opens_no_tunnel_is_closed_whether_or_not_it_goes_on(
+    length: bytes, trusting: ssl.SSLContext
+) -> None:
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 502 X\r\nContent-Length: 0\r\n\r\n")
+        writer.write(b"HTTP/1.1 502 X\r\n%b\r\n" % length)
         await reader.read()
 
     async with serving(refuse) as proxy, asking(trusting) as asked:
