@@ -36,7 +36,9 @@ class MetricOptions(Options, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """What every metric has."""
 
     name: Name
-    help: Annotated[str, Meta(description="The sentence that scrapers are shown.")] = ""
+    help: Annotated[
+        str, Meta(description="The sentence that scrapers are shown; one that names this table when left out.")
+    ] = ""
     when: Conditions = ()
     match: Match = "all"
     labels: Labels = msgspec.field(default_factory=dict)

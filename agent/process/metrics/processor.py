@@ -31,6 +31,9 @@ log = logging.getLogger("telemetry_agent.metrics")
 
 _STATE: Final = tuple[int, dict[str, list[tuple[Key, Numbers]]]]
 
+HELP: Final = "Made of records by [process.metrics]."
+"""Of a metric that was given no help text."""
+
 
 class LogMetrics:
     """The processor; see agent.contract.Processor and Viewable."""
@@ -101,13 +104,13 @@ class LogMetrics:
 
 def _metrics(options: MetricsOptions) -> Iterator[Metric]:
     for counter in options.counter:
-        defined = Definition("counter", counter.name, counter.help, counter.labels, counter.value)
+        defined = Definition("counter", counter.name, counter.help or HELP, counter.labels, counter.value)
         yield Metric(defined, counter.when, counter.match, options.max_series)
     for gauge in options.gauge:
-        defined = Definition("gauge", gauge.name, gauge.help, gauge.labels, gauge.value, gauge.keep)
+        defined = Definition("gauge", gauge.name, gauge.help or HELP, gauge.labels, gauge.value, gauge.keep)
         yield Metric(defined, gauge.when, gauge.match, options.max_series)
     for each in options.histogram:
-        defined = Definition("histogram", each.name, each.help, each.labels, each.value, buckets=each.buckets)
+        defined = Definition("histogram", each.name, each.help or HELP, each.labels, each.value, buckets=each.buckets)
         yield Metric(defined, each.when, each.match, options.max_series)
 
 

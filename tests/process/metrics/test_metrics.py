@@ -152,3 +152,10 @@ def test_what_cannot_be_meant_is_said_where_it_stands(tables: dict[str, Any], ke
     ((found, message),) = msgspec.convert(tables, MetricsOptions).faults()
     assert found == key
     assert words in message
+
+
+def test_a_metric_that_was_given_no_help_says_where_it_comes_from() -> None:
+    chained = Chained("metrics", counter=[{"name": "a_total"}, {"name": "b_total", "help": "Bees."}])
+    chained.take(logs(b"x"))
+    (batch,) = [each for each in chained.due(15.0) if isinstance(each, Metrics)]
+    assert [text for _, _, text in batch.families] == ["Made of records by [process.metrics].", "Bees."]
