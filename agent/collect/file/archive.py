@@ -107,7 +107,10 @@ class Archive(Tail):
     def fits(self, cursor: Cursor) -> bool:
         """Whether it holds what was read up to ``cursor``; the offset was approached. Raises as ``approach`` does."""
         back = cursor.before.length
-        return cursor.prefix.holds(self.head()) and cursor.before.holds(self.bytes_at(back, cursor.offset - back))
+        before = self.bytes_at(back, cursor.offset - back)
+        if len(before) < back and self._fault is not None:  # it ends in the middle of what is compared
+            raise self._fault
+        return cursor.prefix.holds(self.head()) and cursor.before.holds(before)
 
     def open(self) -> None:
         """Opens it unless it is open. Raises OSError; Replaced where another file lies there."""

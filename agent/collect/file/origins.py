@@ -63,9 +63,9 @@ def compared(archive: Archive) -> bool:
         as_it_was = cursor.offset > 0 and cursor.mtime_ns == archive.packed[1] and archive.holds_no_more(cursor)
         if not as_it_was and not archive.approach(cursor.offset):
             return False
-        claim = archive.claims.pop(0)
         if as_it_was or archive.fits(cursor):
-            archive.fitting.append(claim)
+            archive.fitting.append(archive.claims[0])
+        del archive.claims[0]
     return True
 
 
