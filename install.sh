@@ -810,8 +810,8 @@ main() {
     [ "$(id -u)" = 0 ] || fail "it takes root: sudo ./install.sh" "--dry-run says what it would do, and takes none."
     exec 9>"$LOCK"
     flock -n 9 || fail "another install.sh is at work, or what one that was killed had begun; it will be over in a moment"
-    # What one that was killed had to leave: the token may be in it.
-    find "${WORK%/*}" -maxdepth 1 -type d -user root -name 'telemetry-agent-install.??????*' ! -path "$WORK*" -exec rm -rf {} +
+    # What one that was killed had to leave: the token may be in it, in a folder of the agent's user too.
+    find /run -maxdepth 1 -type d -name 'telemetry-agent-install.??????*' ! -path "$WORK*" -exec rm -rf {} +
     (umask 027 && : >>"$LOG")
     log "install.sh $ACTION, by ${SUDO_USER:-root}"
   fi

@@ -293,6 +293,7 @@ def test_interrupted_anywhere_it_goes_on_when_it_is_run_again(clean: Installed) 
     assert "Done." in said
     assert "node_load1 " in clean.metrics()
     assert len(clean.machine.run("ls", "/opt/telemetry-agent").split()) == 2, "the version and the link to it"
+    assert clean.machine.run("find", "/run", "-name", "telemetry-agent-install.*", "-type", "d") == ""
 
 
 def test_a_hostile_surrounding_and_a_user_of_that_name_do_not_hinder_it(clean: Installed) -> None:
