@@ -173,7 +173,9 @@ class Logs:
         commands, answers = self._pipes()
         commands.write(json.dumps({"do": what, "file": file}) + "\n")
         commands.flush()
-        self.written = json.loads(answers.readline())
+        answer = answers.readline()
+        assert answer, f"the writer ended by itself with {self._process.wait()}"
+        self.written = json.loads(answer)
         return sum(self.written.values())
 
     def close(self) -> None:
