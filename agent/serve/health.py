@@ -102,13 +102,19 @@ class Health:
         """Round after round until cancelled; nothing it started outlives it."""
         try:
             while True:
+                before = self._states()
                 await self.round()
+                now = self._states()
+                settled = "failed" not in now and (now == before or "degraded" not in now)
                 await self._clock.sleep(INTERVAL_SECONDS)
                 unasked = self._clock.monotonic_seconds() - self._asked_seconds > ASKED_SECONDS
-                if unasked and all(finding.status == "ok" for finding in self._found.values()):
+                if unasked and settled:  # a machine under load is not looked at more often for that
                     await self._rest()
         finally:
             await _ended(self._overdue.values())
+
+    def _states(self) -> list[Status]:
+        return [finding.status for finding in self._found.values()]
 
     async def _rest(self) -> None:
         """Returns after the longer interval, or as soon as somebody asks."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from agent.serve.health import Check, Finding, Health
+from agent.serve.health import Check, Finding, Health, Status
 from agent.serve.routes import Request, Response
 from agent.worker import Worker
 from tests.fakes import FakeClock, settle
@@ -210,6 +210,26 @@ async def test_while_something_is_wrong_the_checks_do_not_rest() -> None:
     assert dict(health.report().checks)["a"] == Finding("ok", "room")
     turning.cancel()
     await asyncio.gather(turning, return_exceptions=True)
+
+
+async def test_what_stays_as_it_was_found_is_not_looked_at_more_often_for_that_and_a_failure_is() -> None:
+    clock = FakeClock()
+    rounds: dict[str, list[float]] = {"degraded": [], "failed": []}
+
+    def runs(status: Status) -> Check:
+        def run() -> Finding:
+            rounds[status].append(clock.monotonic_seconds())
+            return Finding(status, "so it is")
+
+        return Check("a", ("live",), run)
+
+    turning = [asyncio.ensure_future(Health([runs(status)], clock).turn()) for status in ("degraded", "failed")]
+    await clock.advance(66)
+    assert [later - earlier for earlier, later in pairwise(rounds["degraded"])] == [5, 60]
+    assert {later - earlier for earlier, later in pairwise(rounds["failed"])} == {5}
+    for each in turning:
+        each.cancel()
+    await asyncio.gather(*turning, return_exceptions=True)
 
 
 async def test_checks_of_one_thread_are_run_in_one_go_and_each_has_its_own_finding() -> None:
