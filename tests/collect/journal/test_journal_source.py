@@ -559,10 +559,12 @@ async def test_journalctl_killed_by_a_signal_is_named_so(
     journal.write("one")
     async with reading.open() as read:
         await read(1)
+        journal.write("two")
+        await read(1)  # from the one that follows: the first ends by itself
         assert reading.source is not None
         os.kill(reading.source.status()["pid"], signal.SIGKILL)
-        journal.write("two")
-        assert await read(1) == [b"two"]
+        journal.write("three")
+        assert await read(1) == [b"three"]
     assert "journalctl was killed by signal 9" in caplog.text
 
 
