@@ -265,6 +265,7 @@ class World:
         self.logs.do("pause")
         with self.agent() as agent:
             agent.wait_ready()
+            self.wait_for(agent, all_found)  # what comes before the first look is passed over by who starts at the end
             self.logs.do("begin")
             assert self.caught_up(agent)
             self.stop(agent)
@@ -408,6 +409,12 @@ class World:
                 self.wait_for(agent, settled(), since_it_moved=True)
             self.stop(agent)
         self.check()
+
+
+def all_found(status: dict[str, Any]) -> bool:
+    """Whether the source has looked, and found each of the files."""
+    files = [source for source in status["sources"] if source["type"] == "file"]
+    return sum(source["detail"].get("files", 0) for source in files) >= len(NAMES)
 
 
 def settled() -> Callable[[dict[str, Any]], bool]:
