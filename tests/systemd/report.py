@@ -1,12 +1,12 @@
 """This file measures an installation in a machine, beside Debian's node_exporter there, and prints a table.
 
-    python -m tests.systemd.report          as root, on what the tests of this folder need; takes two minutes
+    python -m tests.systemd.report          as root, on what the tests of this folder need; takes four minutes
 
 READY is from `systemctl start` on, with the check of the configuration that goes before. Memory is read a minute after
 the start, with the whole default job: host, journal, files, remote_write, Loki and the endpoint. ``Memory:`` is what
 `systemctl show` tells or, where the control groups of these machines count none (this machine has the controller in
-version 1), what the kernel charges to a group of this machine's in which PID 1 stood when it started the unit. The
-programs are in the page cache by then, as after any start but the first.
+version 1), what the kernel charges to a group of this machine's in which PID 1 stood when it started the unit: cold,
+when nothing of the agent is in the page cache, as after a boot, and restarted, as after any start but the first.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ class Sink(http.server.BaseHTTPRequestHandler):
 http.server.ThreadingHTTPServer(("127.0.0.1", 9099), Sink).serve_forever()
 """
 CONTROLLER = Path("/sys/fs/cgroup/memory")
+DROP_CACHES = Path("/proc/sys/vm/drop_caches")
 MIB = 1 << 20
 
 
@@ -121,26 +122,40 @@ def measured(agent: Installed) -> None:
     agent.machine.write("/etc/telemetry-agent/config.d/report.toml", CONFIG)
     agent.machine.sh(f"useradd --system prometheus; : >/etc/default/{EXPORTER.removesuffix('.service')}")
     agent.machine.write("/root/sink.py", SINK)
-    agent.machine.run("systemd-run", "-q", "--unit=sink", "python3", "/root/sink.py")
+    sink(agent)
     ready, stop = [], []
     for _ in range(TIMES):
         stop.append(took(agent.machine, "systemctl", "stop", UNIT))
         ready.append(took(agent.machine, "systemctl", "start", UNIT))
     print(f"start to READY, fastest and slowest of {TIMES}             {min(ready):.0f} to {max(ready):.0f} ms")
     print(f"stop, the same                                       {min(stop):.0f} to {max(stop):.0f} ms")
-    agent.machine.run("systemctl", "stop", UNIT)
+    for start in ("cold", "restarted"):
+        at_rest(agent, start)
+
+
+def at_rest(agent: Installed, start: str) -> None:
+    """What both units take a minute after their start."""
+    agent.machine.run("systemctl", "stop", UNIT, "sink")
+    if start == "cold":
+        os.sync()
+        DROP_CACHES.write_text("3\n")
     with charged("agent") as ours, charged("exporter") as theirs:
         groups = {UNIT: ours, EXPORTER: theirs}
         for unit, group in groups.items():
             started_in(agent.machine, group, unit)
+        sink(agent)  # a Python as well: what it shares with the agent is the agent's, that came first
         time.sleep(SETTLED_SECONDS)
         agent.get("http://127.0.0.1:9100/metrics")
         for unit, group in groups.items():
             used = memory(agent, unit)
-            print(f"{unit:<36} Memory: {told(agent, group, unit)},", end=" ")
+            print(f"{unit:<36} {start:<9} Memory: {told(agent, group, unit)},", end=" ")
             print(f"{used['RssAnon']:.1f} MiB anonymous, {used['VmRSS']:.1f} resident,", end=" ")
-            print(f"exposure {exposure(agent, unit)}")
+            print(f"exposure {exposure(agent, unit)}", flush=True)
         agent.machine.run("systemctl", "stop", *groups)
+
+
+def sink(agent: Installed) -> None:
+    agent.machine.run("systemd-run", "-q", "--unit=sink", "python3", "/root/sink.py")
 
 
 def main() -> int:
