@@ -1,11 +1,12 @@
-"""This file is what is written to the audit log: who started, stopped and configured the agent, and what it refused.
+"""This file is what is written to the audit log: who started, stopped and configured the agent, what it refused, and
+what was mended, by itself or by somebody's command.
 
 Every line is of the component ``audit`` and carries ``"audit": true``, in the journal ``TELEMETRY_AGENT_AUDIT=1``; its
 context names the ``event``. It goes where all own lines go, whatever the log level is, and where log files are written,
 to one of its own.
 
   start · stop · configuration_loaded · configuration_changed · configuration_refused · credential_read ·
-  credential_changed · credential_unreadable · request_refused
+  credential_changed · credential_unreadable · request_refused · spool_replaced · lane_retired · records_replayed
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ INTERVAL_SECONDS: Final = 60.0
 Event = Literal[
     "start", "stop", "configuration_loaded", "configuration_changed", "configuration_refused",
     "credential_read", "credential_changed", "credential_unreadable", "request_refused",
+    "spool_replaced", "lane_retired", "records_replayed",
 ]  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import subprocess
 import sys
@@ -314,6 +315,23 @@ def test_an_agent_without_log_files_has_no_thread_for_them_and_audits_all_the_sa
         assert "own logs" not in threads
     assert '"component":"audit"' in agent.stderr()
     assert not (tmp_path / "log").exists()
+
+
+def test_what_was_mended_stands_in_it_whoever_did_that(tmp_path: Path) -> None:
+    copy = f'[export.file]\npath = "{tmp_path}/out.jsonl"\n'
+    with running(written(tmp_path, DEAD_LOKI + copy)):
+        pass
+    with running(written(tmp_path, DEAD_LOKI)) as agent:
+        done = [agent.command("spool", *words) for words in (("replay", "--quarantine"), ("retire", "file/logs"))]
+    assert [each.returncode for each in done] == [0, 0], done
+    (tmp_path / "state/spool/spool.db").write_bytes(b"no database " * 1000)
+    with running(written(tmp_path, DEAD_LOKI)):
+        pass
+    lines = [json.loads(line) for line in agent.stderr().splitlines() if '"audit":true' in line]
+    mending = {"records_replayed", "lane_retired", "spool_replaced"}
+    assert [each["context"]["event"] for each in lines if each["context"]["event"] in mending] == [
+        "records_replayed", "lane_retired", "spool_replaced"
+    ]  # fmt: skip
 
 
 def test_what_runs_the_agent_imports_nothing_that_writes_log_files() -> None:

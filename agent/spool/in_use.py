@@ -13,6 +13,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Protocol, TypeVar
 
+from agent import audit
 from agent.clock import Clock
 from agent.errors import SpoolDamaged, SpoolFull
 from agent.host import Host
@@ -186,4 +187,11 @@ def log_report(report: Report) -> None:
         report.lost_records,
         report.positions_from,
         report.set_aside or "no place: there was no room to keep them",
+    )
+    audit.record(
+        "spool_replaced",
+        f"the damaged spool was replaced: {report.records:,} records taken over, {report.lost_records:,} lost",
+        reason=report.reason,
+        records=report.records,
+        lost_records=report.lost_records,
     )

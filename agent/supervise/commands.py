@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from agent import audit
 from agent.errors import AgentError
 from agent.spool import replay
 from agent.supervise.pipeline import Pipeline
@@ -74,12 +75,21 @@ def _changing(spool: Spool) -> dict[str, Command]:
     uploads = Uploads()
 
     async def retire(request: dict[str, Any]) -> dict[str, Any]:
-        return {"records": await spool.operate(partial(replay.retire_named, name=_text(request, "lane")))}
+        lane = _text(request, "lane")
+        records = await spool.operate(partial(replay.retire_named, name=lane))
+        audit.record("lane_retired", f"{lane} was retired: {records:,} records let go", lane=lane, records=records)
+        return {"records": records}
 
     async def upload(request: dict[str, Any]) -> dict[str, Any]:
         return {"bytes": uploads.add(_text(request, "token"), _bytes(_text(request, "piece")))}
 
     async def send_again(request: dict[str, Any]) -> dict[str, Any]:
+        answer = await taken_again(request)
+        records, to = answer["records"], request.get("lane") or "every lane that wants them"
+        audit.record("records_replayed", f"{records:,} records are sent again to {to}", lane=to, records=records)
+        return answer
+
+    async def taken_again(request: dict[str, Any]) -> dict[str, Any]:
         lane = _text(request, "lane") if request.get("lane") is not None else None
         if request.get("quarantine") is True:
             return await _from_quarantine(spool, lane)
