@@ -10,6 +10,7 @@ import asyncio
 import functools
 import gc
 import inspect
+import signal
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
@@ -24,6 +25,9 @@ SETTLING_TURNS = 25
 THREAD_SECONDS = 5.0
 
 loopwatch.install()
+
+# What is started in the background ignores Ctrl-C, and so would every program that a test starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # How long an example takes says something about the machine, and nothing about the code.
 settings.register_profile("agent", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
