@@ -284,8 +284,10 @@ class World:
         self.stops += 1
 
     def reload(self, agent: AgentProcess) -> None:
-        """Other options of the source, or one destination more or less: nothing else begins again."""
+        """Other options of the source, or one destination more or less: nothing else begins again. Where the spool has
+        no room for another lane, the old configuration goes on."""
         agent.command("reload", env=os.environ | NOT_MEASURED)  # behind one that a signal has asked for
+        before = self.poll_seconds, self.copied
         if self.deal(("source", "destination")) == "source":
             self.poll_seconds = POLL_SECONDS[self.poll_seconds == POLL_SECONDS[0]]
             told = "restarted collect.file"
@@ -294,6 +296,10 @@ class World:
             told = f"{'started' if self.copied else 'stopped'} export.file.copy"
         self.configure()
         answer = agent.command("reload", env=os.environ | NOT_MEASURED)
+        if "it cannot commit (disk full" in answer.stderr:
+            self.poll_seconds, self.copied = before
+            self.configure()
+            return
         said = answer.stdout.strip()
         if said == NOTHING:  # a reload that a signal had asked for before was faster
             said = [each for each in re.findall('"reloaded: ([^"]*)"', agent.stderr()) if each != NOTHING][-1]
