@@ -3,7 +3,8 @@
     python -m tests.torture.receiver JOURNAL --port 0 --line-bytes 2000
 
 One line of the journal is one entry as it came: ``stream TAB time_ns TAB line``, newlines in it as ``\\x1f``; also one
-that Loki would recognise as a repeat. It is written to with one append, so a kill leaves whole lines.
+that Loki would recognise as a repeat. A kill may cut the last one short, whose request was not answered then: the next
+receiver takes it back.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from tests.peers.loki import open_receiver
 from tests.peers.lokijudge import Judge, Limits, Stream
 from tests.peers.lokiwire import Entry
 from tests.torture.verifier import FOLDED
+
+TAIL_BYTES = 1 << 16
 
 
 @dataclass
@@ -51,6 +54,17 @@ async def serve(journal: Journal, port: int) -> None:
         await asyncio.Event().wait()
 
 
+def whole_bytes(descriptor: int) -> int:
+    """Where the last whole line of a file ends."""
+    size = os.fstat(descriptor).st_size
+    while size:
+        start = max(0, size - TAIL_BYTES)
+        if (newline := os.pread(descriptor, size - start, start).rfind(b"\n")) >= 0:
+            return start + newline + 1
+        size = start
+    return 0
+
+
 def main() -> None:
     """Serves until killed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -58,7 +72,8 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--line-bytes", type=int, default=256 << 10)
     given = parser.parse_args()
-    descriptor = os.open(given.journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    descriptor = os.open(given.journal, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+    os.ftruncate(descriptor, whole_bytes(descriptor))
     limits = Limits(line_bytes=given.line_bytes)
     asyncio.run(serve(Journal(limits=limits, keep="hashes", descriptor=descriptor), given.port))
 
