@@ -387,7 +387,7 @@ class World:
         """Whether all that the paused writer has written is committed."""
         total = self.logs.do("count")
         with suppress(AgentProcessError):
-            self.wait_for(agent, lambda status: self.read(status) >= total, within_seconds)
+            self.wait_for(agent, lambda status: self.read(status) >= total and not behind(status), within_seconds)
             self.logs.do("looked")
             return True
         return False
@@ -423,6 +423,12 @@ def all_found(status: dict[str, Any]) -> bool:
     return sum(source["detail"].get("files", 0) for source in files) >= len(NAMES)
 
 
+def behind(status: dict[str, Any]) -> int:
+    """What its sources of files have yet to read: what was read twice makes up for none of it."""
+    files = [source["detail"] for source in status["sources"] if source["type"] == "file"]
+    return sum(detail.get("behind_bytes", 1) + detail.get("archives_waiting", 0) for detail in files)
+
+
 def settled() -> Callable[[dict[str, Any]], bool]:
     """Tells of one status document after the other whether nothing has been unread, and nothing waited, for a while.
 
@@ -432,9 +438,7 @@ def settled() -> Callable[[dict[str, Any]], bool]:
 
     def calm(status: dict[str, Any]) -> bool:
         nonlocal since
-        files = [source for source in status["sources"] if source["type"] == "file"]
-        behind = sum(source["detail"].get("behind_bytes", 1) for source in files)
-        if behind or any(lane["waiting_records"] for lane in status["lanes"] if lane["name"] == "loki/logs"):
+        if behind(status) or any(lane["waiting_records"] for lane in status["lanes"] if lane["name"] == "loki/logs"):
             since = time.monotonic()
         return time.monotonic() - since > CALM_SECONDS
 
