@@ -525,9 +525,12 @@ async def test_only_the_last_batch_of_a_block_moves_the_position(reading: Readin
     async with reading.open() as read:
         await read(20)
     records = [batch for batch in reading.batches if batch.count]
-    assert len(records) == 4
-    assert [batch.positions for batch in records[:3]] == [(), (), ()]
-    assert records[3].positions[0].value == last[0]
+    block: list[object] = []
+    for batch in records:  # one batch of each label set in a block, and journalctl may be slow enough for two of them
+        assert batch.labels not in block
+        block = [] if batch.positions else [*block, batch.labels]
+    assert sum(bool(batch.positions) for batch in records) < len(records)
+    assert records[-1].positions[0].value == last[0]
 
 
 async def test_at_rest_nothing_is_woken(reading: Reading, journal: FakeJournal) -> None:
