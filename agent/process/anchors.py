@@ -35,10 +35,18 @@ def literal(text: bytes) -> bytes:
     return b"".join(b"\\x%02x" % byte for byte in text)
 
 
+def plain(expression: bytes) -> bytes | None:
+    """The text that is all that ``expression`` matches, or None where it matches more than one."""
+    if not _PLAIN.fullmatch(expression):
+        return None
+    return re.sub(rb"\\x(..)", lambda found: bytes.fromhex(found[1].decode()), expression)
+
+
 class Anchors:
     """Expressions (Hyperscan's syntax; ASCII letters match either case unless ``exact``) by index.
 
-    An expression must not match the empty string. Raises ValueError for one that Hyperscan refuses.
+    An expression must not match the empty string. Compiled when first asked; that raises ValueError for one that
+    Hyperscan refuses.
     """
 
     def __init__(self, expressions: Sequence[bytes], *, exact: bool = False) -> None:
@@ -47,7 +55,11 @@ class Anchors:
         others = [(index, each) for index, each in enumerate(expressions) if not _PLAIN.fullmatch(each)]
         self._groups = [group for group in (plain, others) if group]
         self._exact = exact
-        self._everywhere = self._compiled(once=False)
+
+    @property
+    def compiled(self) -> bool:
+        """Whether a text has been looked at, so that the next costs nothing but its scan."""
+        return "_everywhere" in self.__dict__ or "_once" in self.__dict__
 
     def hits(self, block: bytes) -> list[Hit] | None:
         """Every match in order of its end, or None when there are too many to be handled one by one."""
@@ -71,6 +83,10 @@ class Anchors:
         for scan in self._once:
             scan(text, lambda anchor, *_: found.add(anchor))
         return found
+
+    @cached_property
+    def _everywhere(self) -> list[Scan]:
+        return self._compiled(once=False)
 
     @cached_property
     def _once(self) -> list[Scan]:

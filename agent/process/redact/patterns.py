@@ -27,6 +27,8 @@ REDACTED: Final = b"[REDACTED]"
 KEY_MARKERS: Final = (rb"-----BEGIN ", rb"PRIVATE KEY")
 """Wherever one record boundary cuts the line that begins or ends a private key, one of these is left whole."""
 
+URL_WITH_PASSWORD: Final = rb"://[^\s/@]*:[^\s@]*@"
+
 KEYS: Final[Mapping[str, str]] = {
     "aws_secret": "secret_access_key secretaccesskey secret-access-key",
     "azure_key": "accountkey sharedaccesskey sharedaccesssignature",
@@ -77,7 +79,7 @@ RULES: Final[tuple[Rule, ...]] = (
     ),
     Rule(
         "url_password",
-        (rb"""://[^\s/@]*:[^\s@]*@""",),
+        (URL_WITH_PASSWORD,),
         rb"""://(?!\[)[^\s/?#:@"'<>]{0,256}+:(?!\[REDACTED\]@)"""
         # up to the last @ before the path; a password with a slash in it only where that cannot be a port
         rb"""(?P<secret>[^\s/?#"'<>]{1,512}(?=@)|(?![0-9]{1,5}[/?#])[^\s"'<>]{1,512}?(?=@))""",

@@ -26,6 +26,7 @@ from agent.process.redact.private_keys import NOTHING_OPEN, Bounds, OpenKey, rem
 from agent.process.redact.text import TextRedactor
 
 if TYPE_CHECKING:
+    from agent.clock import Clock
     from agent.contract import Context
     from agent.ownmetrics import Meter
     from agent.process.redact.options import RedactOptions
@@ -39,13 +40,13 @@ UNENDED_KEY = "private_key_unended"
 class Redactor:
     """The processor: text, private keys across blocks, labels and metadata."""
 
-    def __init__(self, options: RedactOptions, meter: Meter, name: str, state: bytes | None) -> None:
+    def __init__(self, options: RedactOptions, meter: Meter, name: str, state: bytes | None, clock: Clock) -> None:
         self._meter = meter
         self._name = name
         self._keys = PRIVATE_KEY not in options.disable
         self._bounds = Bounds(options.key_max_lines, options.key_max_bytes)
         self._open = OpenKeys(state)
-        self._text = TextRedactor(rules_of(options), own_rules_of(options), KEY_MARKERS if self._keys else ())
+        self._text = TextRedactor(rules_of(options), own_rules_of(options), KEY_MARKERS if self._keys else (), clock)
         self._pairs = PairRedactor(lambda text: self._text.hits(text) == [], self._value, options.disable)
 
     def process(self, batch: Batch, now: Time) -> Iterable[Batch]:
@@ -131,5 +132,5 @@ def _add(counts: Counts, name: str, count: int) -> None:
 
 @asynccontextmanager
 async def open_redactor(options: RedactOptions, context: Context) -> AsyncIterator[Redactor]:
-    """Compiles the anchors, about 20 ms; releases nothing, as nothing is held but memory."""
-    yield Redactor(options, context.meter, context.name, context.state)
+    """Releases nothing, as nothing is held but memory."""
+    yield Redactor(options, context.meter, context.name, context.state, context.clock)

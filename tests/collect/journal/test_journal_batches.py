@@ -201,7 +201,7 @@ def redacted(redactor: Redactor, batch: Logs) -> Logs:
 
 @pytest.fixture
 def redactor() -> Redactor:
-    return Redactor(RedactOptions(), Meter(), "redact", None)
+    return Redactor(RedactOptions(), Meter(), "redact", None, FakeClock())
 
 
 def test_secrets_are_removed_from_messages_of_many_lines(making: Making, redactor: Redactor) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from copy import copy
 from itertools import pairwise
 from pathlib import Path
@@ -19,20 +19,32 @@ from msgspec.structs import replace
 from agent.batch import Logs, Metrics, Origin
 from agent.clock import Time
 from agent.ownmetrics import Meter
+from agent.process.anchors import Anchors
 from agent.process.redact.cards import LAYOUTS, is_card, luhn
 from agent.process.redact.open_keys import MOST_ORIGINS, OpenKeys
 from agent.process.redact.options import BUILT_IN, COMPONENT, OwnPattern, RedactOptions
 from agent.process.redact.processor import Redactor, own_rules_of, rules_of
 from agent.process.redact.text import TextRedactor
-from tests.fakes import context
+from agent.process.redact.trickle import Trickle
+from tests.fakes import FakeClock, context
 
 NOW = Time(0, 0.0)
 COUNTER = "telemetry_agent_redacted_total"
 DENSE = 400
 """So many lines with a secret in each are worked through in slices, not one by one."""
 
-REDACTOR = Redactor(RedactOptions(), Meter(), "redact", None)
-EVERYTHING = Redactor(RedactOptions(emails=True, ip_addresses=True), Meter(), "redact", None)
+REDACTOR = Redactor(RedactOptions(), Meter(), "redact", None, FakeClock())
+EVERYTHING = Redactor(RedactOptions(emails=True, ip_addresses=True), Meter(), "redact", None, FakeClock())
+
+
+@pytest.fixture(scope="module", params=["in a trickle", "by the scanner"], autouse=True)
+def looked_at(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Every test runs in both ways of finding anchors."""
+    scanner = request.param == "by the scanner"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Anchors, "compiled", scanner)
+        patch.setattr(Trickle, "takes", lambda _self, _size_bytes: not scanner)
+        yield request.param
 
 
 def logs(*records: bytes, separator: bytes = b"\n", **columns: Any) -> Logs:
@@ -43,7 +55,7 @@ def logs(*records: bytes, separator: bytes = b"\n", **columns: Any) -> Logs:
 
 def made(**options: Any) -> tuple[Redactor, Meter]:
     meter = Meter()
-    return Redactor(RedactOptions(**options), meter, "redact", None) if options else anew(meter), meter
+    return Redactor(RedactOptions(**options), meter, "redact", None, FakeClock()) if options else anew(meter), meter
 
 
 def anew(meter: Meter, state: bytes | None = None) -> Redactor:
@@ -423,7 +435,7 @@ def test_so_many_keys_are_open_at_most_and_the_oldest_is_given_up() -> None:
 
 
 def test_state_that_cannot_be_read_counts_as_nothing_open() -> None:
-    redactor = Redactor(RedactOptions(), Meter(), "redact", b"\xc1 nonsense")
+    redactor = Redactor(RedactOptions(), Meter(), "redact", b"\xc1 nonsense", FakeClock())
     assert redactor.held() is None
     assert through(redactor, logs(b"x")).records() == [b"x"]
 
@@ -591,7 +603,7 @@ def test_a_hostile_record_costs_no_more_than_its_length(record: bytes) -> None:
 def test_every_rule_has_anchors_that_hyperscan_takes() -> None:
     rules = rules_of(RedactOptions(emails=True, ip_addresses=True))
     assert all(rule.anchors and "secret" in rule.pattern.groupindex for rule in rules)
-    assert TextRedactor(rules, (), ()).hits(b"") == []
+    assert TextRedactor(rules, (), (), FakeClock()).hits(b"") == []
 
 
 async def test_it_opens_with_what_it_held_and_closes(tmp_path: Path) -> None:
