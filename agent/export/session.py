@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 MOST_ANSWER_BYTES: Final = 64 << 10
 MOST_DETAIL_BYTES: Final = 1 << 10
+REFUSING_WHO_ASKS: Final = frozenset({401, 403})
 USER_AGENT: Final = f"telemetry-agent/{__version__}"
 IDLE_SECONDS: Final = 50.0
 """Longer than most intervals, shorter than the minute after which load balancers close what is idle."""
@@ -82,7 +83,7 @@ def printable(text: str, most_bytes: int = MOST_DETAIL_BYTES) -> str:
 
 class Session:
     """One destination's connections. Secrets and certificates are read at the first request, and again after a 401,
-    a 403 or a Hold: the file may hold a new token, or another authority, by then."""
+    a 403 or a Hold: the file may hold a new token, or another authority, by then. Where it does, it is asked again."""
 
     def __init__(self, options: HttpDestinationOptions, ctx: Context, worker: Worker) -> None:
         self._options = options
@@ -94,11 +95,27 @@ class Session:
 
     async def post(self, url: str, body: bytes | Sequence[bytes], headers: Mapping[str, str]) -> Answer:
         """Posts ``body`` and returns the answer, redirects not followed. Raises Retry or Hold as this file says."""
-        client = await self._open(url)
         pieces = [body] if isinstance(body, bytes) else list(body)
+        client = await self._open(url)
+        sent = self._headers
+        answer = await self._answer(client, url, pieces, headers)
+        if answer.status in REFUSING_WHO_ASKS and await self._reads_another(url, sent):
+            answer = await self._answer(await self._open(url), url, pieces, headers)
+        if answer.status in REFUSING_WHO_ASKS:
+            await self.close()
+        return answer
+
+    async def _reads_another(self, url: str, sent: dict[str, str]) -> bool:
+        """Whether a secret was rotated since ``sent`` was made of it."""
+        if self._headers is sent:
+            await self.close()
+            await self._open(url)
+        return self._headers != sent
+
+    async def _answer(self, client: Client, url: str, pieces: list[bytes], headers: Mapping[str, str]) -> Answer:
         proxy = proxy_of(url, self._ctx.host.environ)
         try:
-            answer = await self._exchange(client, url, pieces, headers, proxy)
+            return await self._exchange(client, url, pieces, headers, proxy)
         except (NotConnectedError, ProxyRefusedError, OSError) as error:
             refusal = _refusal_of(error, url, self._options.timeout_seconds)
             refusal.detail = self.mask(refusal.detail)
@@ -106,9 +123,6 @@ class Session:
             if isinstance(refusal, Hold):
                 await self.close()
             raise refusal from None
-        if answer.status in (401, 403):
-            await self.close()
-        return answer
 
     def mask(self, text: str) -> str:
         """``text`` without this agent's secrets: a server may quote what it was sent."""

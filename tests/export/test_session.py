@@ -181,6 +181,19 @@ async def test_a_token_is_read_again_after_it_was_refused(tmp_path):
         assert sent == ["Bearer old-token-value", "Bearer new-token-value"]
 
 
+async def test_a_token_that_was_rotated_meanwhile_is_tried_within_the_same_request(tmp_path):
+    path = secret(tmp_path, "old-token-value")
+    async with open_receiver() as receiver, session(tmp_path, token_file=path) as opened:
+        receiver.script(answers(204), answers(401), answers(204), answers(401))
+        await post(opened, receiver.url + PUSH)
+        secret(tmp_path, "new-token-value")
+        assert (await post(opened, receiver.url + PUSH)).status == 204
+        sent = [request.headers["Authorization"] for request in receiver.requests]
+        assert sent == ["Bearer old-token-value", "Bearer old-token-value", "Bearer new-token-value"]
+        assert (await post(opened, receiver.url + PUSH)).status == 401
+        assert len(receiver.requests) == 4, "the same secret is not sent twice"
+
+
 async def test_a_missing_secret_holds_until_it_is_there(tmp_path):
     path = str(tmp_path / "secret")
     async with open_receiver() as receiver, session(tmp_path, token_file=path) as opened:
