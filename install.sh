@@ -7,6 +7,7 @@
 #   sudo ./install.sh --upgrade                    the same for what is installed already; its configuration stays
 #   sudo ./install.sh --rollback                   back to the version before
 #   sudo ./install.sh --uninstall [--purge]        remove it; with --purge its configuration, data, logs and user too
+#   ./install.sh --user …                          each of these without root: in your home, run by a systemd of your own
 #
 #   What is installed   --wheel FILE · --version VERSION (from a package index) · else the checkout this file lies in
 #   Where from          --offline DIR (wheels of everything; no network) · --python FILE (Python 3.11 or newer)
@@ -15,7 +16,7 @@
 #
 # Each address may come from the environment too: TELEMETRY_AGENT_METRICS_URL, …_METRICS_USER, …_LOGS_URL, …_LOGS_USER,
 # …_TOKEN_FILE. It may be interrupted at any point and run again; what is done already is not done twice. Every step is
-# in /var/log/telemetry-agent-install.log. Exit status: 0 done · 1 failed, or nothing was delivered · 2 usage.
+# in /var/log/telemetry-agent-install.log (--user: ~/.local/state). Exit status: 0 done · 1 failed, or nothing was delivered · 2 usage.
 # shellcheck disable=SC2015  # usage and fail never return, and tests on both sides of && are meant
 
 # Whoever runs it with another shell (sh install.sh) gets bash all the same: nothing above this line is bash's own.
@@ -27,30 +28,50 @@ export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin LC_ALL=C.UTF-8 LANGUAGE=C
 # What would bend Python, pip or cd; where pip gets its packages from stays.
 unset CDPATH PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONUSERBASE PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT PIP_PYTHON PIP_REQUIRE_VIRTUALENV
 
-PREFIX=/opt/telemetry-agent
-CONFIG_DIR=/etc/telemetry-agent
-CONFIG=$CONFIG_DIR/config.toml
 TOKEN=telemetry-agent.token
-UNITS=/etc/systemd/system
 UNIT=telemetry-agent.service
-DROP_INS=$UNITS/$UNIT.d
-COMMAND=/usr/local/bin/telemetry-agent
-STATE=/var/lib/telemetry-agent
-LOG=/var/log/telemetry-agent-install.log
-LOCK=/run/telemetry-agent-install.lock
-PENDING=$PREFIX/.restart
 LEAST_SYSTEMD=247
 LEAST_FREE_MB=150
-OURS=$PREFIX/.by-install.sh
 SCRIPT=$(readlink -f "${BASH_SOURCE[0]:-/nowhere}")
 HERE=$(dirname "$SCRIPT")
 
-ACTION=install PURGE=no DRY=no YES=no QUIET=no LOCAL=no
+ACTION=install PURGE=no DRY=no YES=no QUIET=no LOCAL=no MINE=no
 WHEEL='' VERSION='' OFFLINE='' PYTHON='' OPEN=()
 METRICS_URL=${TELEMETRY_AGENT_METRICS_URL:-} METRICS_USER=${TELEMETRY_AGENT_METRICS_USER:-}
 LOGS_URL=${TELEMETRY_AGENT_LOGS_URL:-} LOGS_USER=${TELEMETRY_AGENT_LOGS_USER:-}
 TOKEN_FILE=${TELEMETRY_AGENT_TOKEN_FILE:-}
 WORK='' DIR='' STEP=0 SAID=no CHANGED=no STARTED=no HUSHED=no WROTE=no
+
+# ---------------------------------------------------------------- where it goes
+
+of_the_machine() {
+  PREFIX=/opt/telemetry-agent CONFIG_DIR=/etc/telemetry-agent UNITS=/etc/systemd/system COMMAND=/usr/local/bin/telemetry-agent
+  STATE=/var/lib/telemetry-agent RUN=/run
+  LOG=/var/log/telemetry-agent-install.log LOCK=/run/telemetry-agent-install.lock
+  OWNER=root READER=telemetry-agent VARIABLES=/etc/default/telemetry-agent
+  STORES=({/etc,/run,/usr/local/lib,/usr/lib}/credstore)
+  SUDO='sudo ' SYSTEMCTL=(systemctl) JOURNALCTL=(journalctl) ENVIRONMENT=()
+  derived
+}
+
+# All of it in one home, as packaging/systemd/user/telemetry-agent.service has it, and run by that user's own systemd.
+of_a_user() {
+  local home
+  home=$(getent passwd "$(id -u)" | cut -d: -f6)
+  PREFIX=$home/.local/share/telemetry-agent CONFIG_DIR=$home/.config/telemetry-agent UNITS=$home/.config/systemd/user
+  COMMAND=$home/.local/bin/telemetry-agent STATE=$home/.local/state/telemetry-agent
+  export XDG_RUNTIME_DIR=${XDG_RUNTIME_DIR:-/run/user/$(id -u)}
+  RUN=$XDG_RUNTIME_DIR LOG=$STATE-install.log LOCK=$STATE-install.lock
+  OWNER=$(id -gn) READER=$(id -gn) VARIABLES=$CONFIG_DIR/environment
+  STORES=("$home/.config/credstore")
+  SUDO='' SYSTEMCTL=(systemctl --user) JOURNALCTL=(journalctl --user)
+  ENVIRONMENT=("TELEMETRY_AGENT__AGENT__STATE_DIR=$STATE" "TELEMETRY_AGENT__AGENT__LOG_DIR=$STATE/log" "TELEMETRY_AGENT__AGENT__RUN_DIR=$RUN/telemetry-agent")
+  derived
+}
+
+derived() {
+  CONFIG=$CONFIG_DIR/config.toml DROP_INS=$UNITS/$UNIT.d PENDING=$PREFIX/.restart OURS=$PREFIX/.by-install.sh
+}
 
 # ---------------------------------------------------------------- what is said and logged
 
@@ -80,7 +101,7 @@ place() { # FROM TO MODE [GROUP]
   log "write $2"
   mkdir -p "$(dirname "$2")" "$PREFIX"
   : >"$PENDING"
-  install -m "$3" -g "${4:-root}" "$1" "$2.new"
+  install -m "$3" -g "${4:-$OWNER}" "$1" "$2.new"
   mv -f "$2.new" "$2"
 }
 
@@ -124,6 +145,7 @@ arguments() {
       --python) PYTHON=$2; shift 2;;
       --open) OPEN+=("$2"); shift 2;;
       --local) LOCAL=yes; shift;;
+      --user) MINE=yes; shift;;
       --upgrade | --rollback | --uninstall) ACTION=${1#--}; shift;;
       --purge) PURGE=yes; shift;;
       --dry-run) DRY=yes; shift;;
@@ -133,6 +155,12 @@ arguments() {
       *) usage "'$1' is not an option";;
     esac
   done
+  of_the_machine
+  if [ "$MINE" = yes ]; then
+    [ "$(id -u)" != 0 ] || usage "--user is for who is not root; root installs it for the machine: ./install.sh"
+    [ "${#OPEN[@]}" = 0 ] || usage "--open goes with what --user has not: there is nothing closed that a user could open"
+    of_a_user
+  fi
   [ "$PURGE" = no ] || [ "$ACTION" = uninstall ] || usage "--purge goes with --uninstall"
   [ -z "$WHEEL" ] || [ -f "$WHEEL" ] || usage "--wheel $WHEEL: no such file"
   case ${WHEEL##*/} in '' | telemetry_agent-[0-9]*.whl) ;; *) usage "--wheel $WHEEL: not a wheel of telemetry-agent (telemetry_agent-….whl)";; esac
@@ -260,8 +288,17 @@ machine() {
     fail "systemd is ${SYSTEMD:-unknown}, and $LEAST_SYSTEMD is the oldest that takes the unit's credentials and sandbox" \
       "Upgrade the distribution ($PRETTY_NAME), or run the agent in the foreground by a unit of your own."
   foreign
+  own_systemd
   note "$PRETTY_NAME, $(uname -m), systemd $SYSTEMD"
   ! in_wsl || note "WSL ends this distribution when its last window closes, services or not; the agent goes on at its next start"
+}
+
+# A user has a systemd of their own from the first login on, or with linger from the boot on.
+own_systemd() {
+  [ "$MINE" = no ] || "${SYSTEMCTL[@]}" show --property=Version >/dev/null 2>&1 ||
+    fail "no systemd runs for $(id -un) (nothing answers in $RUN)" \
+      "Log in as $(id -un) (by ssh or on a terminal: su and sudo do not start one), or have root run" \
+      "  loginctl enable-linger $(id -un)" "and run this again. It takes the package libpam-systemd (Debian, Ubuntu) or systemd-pam."
 }
 
 in_wsl() { grep -qis microsoft /proc/sys/kernel/osrelease /proc/version; }
@@ -278,7 +315,7 @@ needs() {
 foreign() {
   local package folder home
   for package in /usr/lib/systemd/system/$UNIT /lib/systemd/system/$UNIT; do
-    [ ! -e "$package" ] || fail "the agent is installed as a package here ($package)" \
+    [ "$MINE" = yes ] || [ ! -e "$package" ] || fail "the agent is installed as a package here ($package)" \
       "Upgrade, roll back or remove it with ${MANAGER:-the package manager}; the two do not go together."
   done
   [ ! -e "$PREFIX" ] || [ -d "$PREFIX" ] || fail "$PREFIX is there and no folder; it was left as it is"
@@ -352,11 +389,13 @@ python() {
   if [ -n "$PYTHON" ]; then
     python_fits "$PYTHON" || fail "--python $PYTHON is not Python 3.11 or newer with ssl, sqlite3, ctypes and venv that every user may run"
   elif ! find_python || ! has_pip "$PYTHON"; then
-    [ "$MANAGER" != apt-get ] || [ "$DRY" = yes ] || [ -n "$OFFLINE" ] || run apt-get -q update || :
+    [ "$MANAGER" != apt-get ] || [ "$MINE" = yes ] || [ "$DRY" = yes ] || [ -n "$OFFLINE" ] || run apt-get -q update || :
     local packages=() line
     line=$(packages_of_python | head -n 1)
     read -ra packages <<<"$line"
     [ "${#packages[@]}" -gt 0 ] || no_python
+    [ "$MINE" = no ] || fail "this machine lacks ${packages[*]}, which takes root to install" \
+      "Have it installed (${MANAGER##*/}: ${packages[*]}), or name another Python with --python FILE, and run this again."
     note "installing ${packages[*]} with ${MANAGER##*/}"
     install_packages "${packages[@]}" || fail "${packages[*]} could not be installed" "Its own words are above and in $LOG."
     if [ "$DRY" = yes ]; then PYTHON=${PYTHON:-/usr/bin/python3}; return; fi
@@ -472,6 +511,11 @@ room() {
 
 user_and_directories() {
   local home
+  if [ "$MINE" = yes ]; then
+    run mkdir -p "$CONFIG_DIR/config.d" "$STATE"
+    run mkdir -p -m 0700 "$CONFIG_DIR/credentials"
+    return
+  fi
   home=$(home_of_user)
   [ -z "$home" ] || [ "$home" = "$STATE" ] || warn "    there is a user telemetry-agent already, with the home $home: it is the service's from now on, and --purge leaves it"
   run systemd-sysusers "$DIR/packaging/sysusers.d/telemetry-agent.conf"
@@ -487,9 +531,9 @@ destination() { # TYPE URL USER
 }
 
 configuration() {
-  cat <<'TOML'
+  cat <<TOML
 # Written by install.sh, which leaves it alone from now on. Every option: docs/configuration.md.
-# After a change: sudo systemctl reload telemetry-agent; it is refused, and the old one goes on, where it has a fault.
+# After a change: $SUDO${SYSTEMCTL[*]} reload telemetry-agent; it is refused, and the old one goes on, where it has a fault.
 
 [collect.host]                        # metrics under node_exporter's names
 
@@ -507,13 +551,13 @@ TOML
 write_configuration() {
   if [ -e "$CONFIG" ]; then
     note "$CONFIG is there and stays as it is"
-    [ -z "$METRICS_URL$LOGS_URL" ] || warn "    the addresses given are not used: write them there, and: systemctl reload telemetry-agent"
+    [ -z "$METRICS_URL$LOGS_URL" ] || warn "    the addresses given are not used: write them there, and: ${SYSTEMCTL[*]} reload telemetry-agent"
   elif [ "$DRY" = yes ]; then
     note "would write $CONFIG:"
     [ "$QUIET" = yes ] || configuration | sed 's/^/      /'
   else
     configuration >"$WORK/config.toml"
-    place "$WORK/config.toml" "$CONFIG" 0640 telemetry-agent
+    place "$WORK/config.toml" "$CONFIG" 0640 "$READER"
     WROTE=yes
   fi
 }
@@ -525,7 +569,7 @@ store_token() {
   if [ "$DRY" = yes ]; then note "would store the token in $stored"; return; fi
   if token_now >"$WORK/token-now" && cmp -s "$WORK/token-now" "$TOKEN_FILE"; then note "the token is stored already"; return; fi
   (umask 077 && cat "$TOKEN_FILE" >"$WORK/token-plain")
-  if run systemd-creds encrypt --name="$TOKEN" "$WORK/token-plain" "$WORK/token-stored" 2>/dev/null &&
+  if [ "$MINE" = no ] && run systemd-creds encrypt --name="$TOKEN" "$WORK/token-plain" "$WORK/token-stored" 2>/dev/null &&
     systemd-creds decrypt --name="$TOKEN" "$WORK/token-stored" - 2>/dev/null | cmp -s - "$TOKEN_FILE"; then
     kind=LoadCredentialEncrypted
   else
@@ -534,7 +578,7 @@ store_token() {
   printf '[Service]\n%s=%s:%s\n' "$kind" "$TOKEN" "$stored" >"$WORK/credentials.conf"
   place "$WORK/token-stored" "$stored" 0600
   place "$WORK/credentials.conf" "$DROP_INS/credentials.conf" 0644
-  note "the token is in $stored, $([ "$kind" = LoadCredential ] && echo 'which only root may read' || echo 'encrypted for this machine')"
+  note "the token is in $stored, $([ "$kind" = LoadCredential ] && echo "which only $(id -un) may read" || echo 'encrypted for this machine')"
 }
 
 token_now() { # the token as it is stored; fails where there is none
@@ -547,17 +591,38 @@ token_now() { # the token as it is stored; fails where there is none
   fi
 }
 
-# As the agent's user, with its credential: what is wrong is found before anything is started or stopped.
+# What systemd will hand it: what the drop-ins load, then what has the right name in a credential store (systemd 254).
+credentials_into() { # FOLDER
+  local name path encrypted store
+  while IFS=$'\t' read -r encrypted name path; do credential_into "$1" "$name" "$path" "$encrypted"; done < <(
+    sed -nE 's/^LoadCredential(Encrypted)?=([^:]+):(\/.*)$/\1:\t\2\t\3/p' "$DROP_INS"/*.conf 2>/dev/null
+  )
+  [ "$SYSTEMD" -ge 254 ] || return 0
+  for encrypted in '' .encrypted; do
+    for store in "${STORES[@]}"; do
+      for path in "$store$encrypted"/telemetry-agent.*; do credential_into "$1" "${path##*/}" "$path" "${encrypted:-:}"; done
+    done
+  done
+}
+
+credential_into() { # FOLDER NAME PATH ENCRYPTED: the first of a name counts; : means that it is plain
+  [ -s "$3" ] && [ ! -e "$1/$2" ] || return 0
+  if [ "$4" = : ]; then cat "$3" >"$1/$2"; else systemd-creds decrypt --name="$2" "$3" "$1/$2" 2>/dev/null || :; fi
+}
+
+# As the agent's user, with its credentials: what is wrong is found before anything is started or stopped.
 check() { # DIR
   if [ "$DRY" = yes ]; then note "would run: telemetry-agent check"; return; fi
   local credentials=$WORK.credentials
-  (umask 077 && mkdir -p "$credentials")
-  token_now >"$credentials/$TOKEN" || rm -f "$credentials/$TOKEN"
-  chown -R telemetry-agent "$credentials"
-  local environment=()
-  [ ! -r /etc/default/telemetry-agent ] || mapfile -t environment < <(grep -E '^[A-Za-z_][A-Za-z0-9_]*=' /etc/default/telemetry-agent | sed -E "s/=([\"'])(.*)\1\$/=\2/")
+  (umask 077 && mkdir -p "$credentials" && credentials_into "$credentials")
+  local environment=(${ENVIRONMENT[@]+"${ENVIRONMENT[@]}"}) as=()
+  if [ "$MINE" = no ]; then
+    chown -R telemetry-agent "$credentials"
+    as=(setpriv --reuid=telemetry-agent --regid=telemetry-agent --init-groups)
+  fi
+  [ ! -r "$VARIABLES" ] || mapfile -t -O "${#environment[@]}" environment < <(grep -E '^[A-Za-z_][A-Za-z0-9_]*=' "$VARIABLES" | sed -E "s/=([\"'])(.*)\1\$/=\2/")
   cd /
-  run setpriv --reuid=telemetry-agent --regid=telemetry-agent --init-groups \
+  run ${as[@]+"${as[@]}"} \
     env PYTHONDONTWRITEBYTECODE=1 ${environment[@]+"${environment[@]}"} CREDENTIALS_DIRECTORY="$credentials" "$1/bin/telemetry-agent" check --config "$CONFIG" ||
     faulty
   note "$(head -n 1 "$WORK/said")"
@@ -579,16 +644,16 @@ link() { ln -sfn "$1" "$2.new" && mv -fT "$2.new" "$2"; }
 activate() { # DIR
   local packaging=$1/packaging/systemd unit name
   [ "$DRY" = no ] || [ -d "$packaging" ] || packaging=$HERE/packaging/systemd
-  for unit in "$packaging"/telemetry-agent*.service "$packaging"/telemetry-agent*.socket; do
-    place "$unit" "$UNITS/$(basename "$unit")" 0644
-  done
-  for name in 253 254; do
+  local units=("$packaging"/telemetry-agent*.service "$packaging"/telemetry-agent*.socket) command=telemetry-agent
+  [ "$MINE" = no ] || units=("$packaging/user/$UNIT") command=telemetry-agent-of-a-user
+  for unit in "${units[@]}"; do place "$unit" "$UNITS/$(basename "$unit")" 0644; done
+  for name in 253 254 260; do
     if [ "$SYSTEMD" -ge "$name" ]; then place "$packaging/systemd-$name.conf" "$DROP_INS/10-systemd-$name.conf" 0644; fi
   done
   for name in ${OPEN[@]+"${OPEN[@]}"}; do place "$packaging/$UNIT.d/$name.conf.example" "$DROP_INS/$name.conf" 0644; done
-  unshare --user true 2>/dev/null ||
+  [ "$MINE" = yes ] || unshare --user true 2>/dev/null ||
     place "$packaging/$UNIT.d/no-user-namespace.conf.example" "$DROP_INS/no-user-namespace.conf" 0644
-  place "$packaging/../scripts/telemetry-agent" "$COMMAND" 0755
+  place "$packaging/../scripts/$command" "$COMMAND" 0755
   if [ "$(readlink "$PREFIX/current" || :)" != "$(basename "$1")" ]; then
     CHANGED=yes
     if [ "$DRY" = yes ]; then note "would make $(basename "$1") the current version"; return; fi
@@ -601,22 +666,22 @@ activate() { # DIR
 
 # With SELinux, systemd starts only what has the label of a program: bin_t, which the policy gives below /opt/…/bin.
 relabel() {
-  [ -e /sys/fs/selinux/enforce ] && command -v restorecon >/dev/null || return 0
+  [ "$MINE" = no ] && [ -e /sys/fs/selinux/enforce ] && command -v restorecon >/dev/null || return 0
   run restorecon -R "$PREFIX" "$CONFIG_DIR" "$COMMAND" "$UNITS"/telemetry-agent* || :
 }
 
 # Starts what is not running, and again what runs and has changed; returns when it has said READY.
 start() {
-  run systemctl daemon-reload
-  run systemctl enable "$UNIT" || return
-  if [ "$CHANGED" = no ] && [ ! -e "$PENDING" ] && systemctl -q is-active "$UNIT"; then note "it runs, and nothing has changed"; return; fi
-  run systemctl reset-failed "$UNIT" 2>/dev/null || :
+  run "${SYSTEMCTL[@]}" daemon-reload
+  run "${SYSTEMCTL[@]}" enable "$UNIT" || return
+  if [ "$CHANGED" = no ] && [ ! -e "$PENDING" ] && "${SYSTEMCTL[@]}" -q is-active "$UNIT"; then note "it runs, and nothing has changed"; return; fi
+  run "${SYSTEMCTL[@]}" reset-failed "$UNIT" 2>/dev/null || :
   local began ended
   began=$(date +%s%N)
-  run systemctl restart "$UNIT" || return
+  run "${SYSTEMCTL[@]}" restart "$UNIT" || return
   [ "$DRY" = no ] || return 0
   ended=$(date +%s%N)
-  run systemctl try-restart 'telemetry-agent@*.service' || return
+  run "${SYSTEMCTL[@]}" try-restart 'telemetry-agent@*.service' || return
   rm -f "$PENDING"
   STARTED=yes
   note "READY after $(((ended - began) / 1000000)) ms"
@@ -624,7 +689,7 @@ start() {
 
 not_started() {
   warn "What it said last:"
-  journalctl -u "$UNIT" -n 15 --no-pager -o cat 2>/dev/null >&2 || :
+  "${JOURNALCTL[@]}" -u "$UNIT" -n 15 --no-pager -o cat 2>/dev/null >&2 || :
 }
 
 # Waits until something has arrived at every destination, or says which has nothing and why.
@@ -721,10 +786,10 @@ install_or_upgrade() {
   relabel
   if ! start; then
     not_started
-    [ -n "$before" ] && [ "$before" != "$DIR" ] && [ -e "$before/.complete" ] || fail "it did not start; see journalctl -u $UNIT"
+    [ -n "$before" ] && [ "$before" != "$DIR" ] && [ -e "$before/.complete" ] || fail "it did not start; see ${JOURNALCTL[*]} -u $UNIT"
     warn "It did not start: going back to $(basename "$before")"
     activate "$before"
-    start || fail "$(basename "$before") does not start either; see journalctl -u $UNIT"
+    start || fail "$(basename "$before") does not start either; see ${JOURNALCTL[*]} -u $UNIT"
     fail "$NAME does not start here; $(basename "$before") runs again, and nothing was lost"
   fi
   prune
@@ -732,22 +797,30 @@ install_or_upgrade() {
   [ "$STARTED" = yes ] || after='' # it goes on: what it has delivered until now counts
   if ! prove "$after"; then
     warn "It runs, and is started at every boot; what it has waits on the disk, and nothing is lost." \
-      "When that is put right in $CONFIG: sudo systemctl reload telemetry-agent"
+      "When that is put right in $CONFIG: $SUDO${SYSTEMCTL[*]} reload telemetry-agent"
     SAID=yes
     exit 1
   fi
   [ "$DRY" = no ] || { say "Nothing was changed."; return; }
-  say "Done. It runs as $UNIT, now and after every boot."
+  say "Done. It runs as $UNIT, now and $(lasting)."
   summary
+}
+
+lasting() { # how long, in words
+  if [ "$MINE" = no ] || [ -e "/var/lib/systemd/linger/$(id -un)" ]; then
+    printf 'after every boot'
+  else
+    printf 'while %s is logged in; from every boot on with: loginctl enable-linger (or, as root: loginctl enable-linger %s)' "$(id -un)" "$(id -un)"
+  fi
 }
 
 summary() {
   [ "$QUIET" = no ] || return 0
-  systemctl status "$UNIT" --no-pager --lines=0 || :
+  "${SYSTEMCTL[@]}" status "$UNIT" --no-pager --lines=0 || :
   cat <<TEXT
 
-  sudo telemetry-agent status      what it does            sudo telemetry-agent ledger    what became of every record
-  journalctl -u telemetry-agent    what it says            $CONFIG    what it is told; then: systemctl reload
+  ${SUDO}telemetry-agent status      what it does            ${SUDO}telemetry-agent ledger    what became of every record
+  ${JOURNALCTL[*]} -u telemetry-agent    what it says            $CONFIG    what it is told; then: ${SYSTEMCTL[*]} reload
 TEXT
 }
 
@@ -759,7 +832,7 @@ roll_back() {
   SYSTEMD=$(systemctl --version | sed -nE '1s/^systemd ([0-9]+).*/\1/p')
   step "Back from $(readlink "$PREFIX/current") to $back"
   activate "$PREFIX/$back"
-  start || { not_started; fail "$back does not start; sudo ./install.sh --rollback goes forward again"; }
+  start || { not_started; fail "$back does not start; --rollback once more goes forward again"; }
   [ "$DRY" = yes ] || say "Done. $("$COMMAND" --version) runs; --rollback goes forward again."
 }
 
@@ -771,9 +844,9 @@ uninstall() {
   fi
   step "Stopping"
   local units
-  units=$(systemctl list-units --all --plain --no-legend 'telemetry-agent.service' 'telemetry-agent@*.service' 'telemetry-agent*.socket' 2>/dev/null | awk '{print $1}')
+  units=$("${SYSTEMCTL[@]}" list-units --all --plain --no-legend 'telemetry-agent.service' 'telemetry-agent@*.service' 'telemetry-agent*.socket' 2>/dev/null | awk '{print $1}')
   # shellcheck disable=SC2086  # one word each
-  [ -z "$units" ] || run systemctl disable --now $units || run systemctl stop $units || :
+  [ -z "$units" ] || run "${SYSTEMCTL[@]}" disable --now $units || run "${SYSTEMCTL[@]}" stop $units || :
   step "Removing"
   local wanted
   for wanted in "$UNITS"/*.wants/telemetry-agent*; do remove "$wanted"; done
@@ -782,38 +855,42 @@ uninstall() {
   remove "$COMMAND" "$PREFIX"/{current,previous}{,.new} "$PENDING" "$OURS"
   [ ! -d "$PREFIX" ] || [ "$DRY" = yes ] || rmdir "$(readlink -f "$PREFIX")" 2>/dev/null || warn "    what is left in $PREFIX is not from here, or it is a file system of its own"
   [ ! -L "$PREFIX" ] || [ -e "$PREFIX" ] || remove "$PREFIX"
-  if [ "$PURGE" = yes ]; then
+  if [ "$PURGE" = yes ] && [ "$MINE" = yes ]; then
+    remove "$DROP_INS" "$CONFIG_DIR" "$STATE"
+  elif [ "$PURGE" = yes ]; then
     remove "$DROP_INS" "$UNITS"/telemetry-agent@.service.d "$UNITS"/telemetry-agent*.socket.d "$CONFIG_DIR" /etc/default/telemetry-agent*
     remove "$STATE" "$STATE"-* /var/log/telemetry-agent /var/log/telemetry-agent-[!i]* /run/telemetry-agent /run/telemetry-agent-[!i]*
     if [ "$(home_of_user)" = "$STATE" ]; then run userdel telemetry-agent || :; fi
     getent passwd telemetry-agent >/dev/null || ! getent group telemetry-agent >/dev/null || run groupdel telemetry-agent || :
   fi
-  run systemctl daemon-reload 2>/dev/null || :
-  run systemctl reset-failed 'telemetry-agent*' 2>/dev/null || :
+  run "${SYSTEMCTL[@]}" daemon-reload 2>/dev/null || :
+  run "${SYSTEMCTL[@]}" reset-failed 'telemetry-agent*' 2>/dev/null || :
   if [ "$PURGE" = yes ]; then
     say "Done. Nothing of it is left."
     remove "$LOG" "$LOCK"
   else
-    say "Done. Its configuration, data and user are still there: $CONFIG_DIR, $STATE. --uninstall --purge removes them."
+    say "Done. Its configuration$([ "$MINE" = yes ] && echo ' and data' || echo ', data and user') are still there: $CONFIG_DIR, $STATE. --uninstall --purge removes them."
   fi
 }
 
 main() {
   arguments "$@"
-  WORK=$(mktemp -d -p "$([ -w /run ] && echo /run || echo /tmp)" telemetry-agent-install.XXXXXX)
+  WORK=$(mktemp -d -p "$([ -w "$RUN" ] && echo "$RUN" || echo /tmp)" telemetry-agent-install.XXXXXX)
   trap tidy EXIT
   trap 'exit 130' INT
   trap 'exit 143' TERM HUP
   trap 'exit 141' PIPE
   needs
   if [ "$DRY" = no ]; then
-    [ "$(id -u)" = 0 ] || fail "it takes root: sudo ./install.sh" "--dry-run says what it would do, and takes none."
+    [ "$MINE" = yes ] || [ "$(id -u)" = 0 ] ||
+      fail "it takes root: sudo ./install.sh" "--user installs it for you alone, and takes none; nor does --dry-run, which says what it would do."
+    mkdir -p "$(dirname "$LOG")"
     exec 9>"$LOCK"
     flock -n 9 || fail "another install.sh is at work, or what one that was killed had begun; it will be over in a moment"
     # What one that was killed had to leave: the token may be in it, in a folder of the agent's user too.
-    find /run -maxdepth 1 -type d -name 'telemetry-agent-install.??????*' ! -path "$WORK*" -exec rm -rf {} +
+    [ ! -d "$RUN" ] || find "$RUN" -maxdepth 1 -type d -name 'telemetry-agent-install.??????*' ! -path "$WORK*" -exec rm -rf {} +
     (umask 027 && : >>"$LOG")
-    log "install.sh $ACTION, by ${SUDO_USER:-root}"
+    log "install.sh $ACTION, by ${SUDO_USER:-$(id -un)}"
   fi
   take_token
   case $ACTION in

@@ -77,6 +77,7 @@ stage() {
   install -D -m 755 "$HERE/packaging/scripts/telemetry-agent" "$ROOT/usr/bin/telemetry-agent"
   install -D -m 644 -t "$ROOT/usr/lib/systemd/system" "$HERE"/packaging/systemd/telemetry-agent*.{service,socket}
   install -D -m 644 -t "$ROOT/usr/lib/systemd/user" "$HERE/packaging/systemd/user/telemetry-agent.service"
+  sed -i "s|%h/.local/share/telemetry-agent/current|$PREFIX/current|" "$ROOT/usr/lib/systemd/user/telemetry-agent.service"
   install -D -m 644 "$HERE/packaging/sysusers.d/telemetry-agent.conf" "$ROOT/usr/lib/sysusers.d/telemetry-agent.conf"
   install -D -m 644 "$HERE/packaging/tmpfiles.d/telemetry-agent.conf" "$ROOT/usr/lib/tmpfiles.d/telemetry-agent.conf"
   install -D -m 644 "$HERE/packaging/config.toml" "$ROOT/etc/telemetry-agent/config.toml"

@@ -19,7 +19,8 @@ OF_ITS_OWN = {"Description", "ExecStartPre", "ExecStart", "ExecReload", "StateDi
 """What an instance of the template has for itself."""
 SCRIPTS = (
     *("install.sh", "packaging/build.sh", ".ci/install_programs", ".ci/run"),
-    *(f"packaging/scripts/{name}" for name in ("telemetry-agent", "after-install", "before-remove", "after-remove")),
+    *(f"packaging/scripts/{name}" for name in ("telemetry-agent", "telemetry-agent-of-a-user")),
+    *(f"packaging/scripts/{name}" for name in ("after-install", "before-remove", "after-remove")),
     *(f"packaging/debian/{name}" for name in ("preinst", "postinst", "prerm")),
 )
 NAMES = {"telemetry-agent.socket": "metrics"} | {

@@ -16,7 +16,10 @@ from contextlib import suppress
 from pathlib import Path
 
 CACHE = Path(os.environ.get("TELEMETRY_AGENT_TESTS", "/var/cache/telemetry-agent-tests")) / "systemd"
-PACKAGES = ("systemd", "systemd-sysv", "dbus", "python3", "procps", "iproute2", "mount", "adduser", "passwd")
+PACKAGES = (
+    *("systemd", "systemd-sysv", "dbus", "python3", "procps", "iproute2", "mount", "adduser", "passwd"),
+    *("libpam-systemd", "dbus-user-session"),  # without them no user has a systemd of their own
+)
 MASKED = (
     *("console-getty.service", "getty.target", "apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer"),
     *("e2scrub_all.timer", "e2scrub_reap.service", "systemd-firstboot.service", "systemd-modules-load.service"),
