@@ -124,8 +124,9 @@ class Sockets:
         now = self._clock.monotonic_seconds()
         self._leave_by = now + LEAVING_SECONDS
         for number, listening in self._accepting.items():
-            for _ in () if listening.handed else range(BACKLOG // MOST_ACCEPTED):
-                self._accept(listening, now)
+            for _ in range(BACKLOG // MOST_ACCEPTED):
+                if listening.handed or not self._accept(listening, now):
+                    break
             if number not in self._resting:
                 self._epoll.unregister(number)
         for number, (listening, _) in [*self._datagrams.items()]:
@@ -211,22 +212,28 @@ class Sockets:
 
     # Connections
 
-    def _accept(self, listening: Listening, now: float) -> None:
+    def _accept(self, listening: Listening, now: float) -> bool:
+        """Lets in who waits, some at once; whether more may be waiting that can be let in."""
         for _ in range(MOST_ACCEPTED):
             try:
                 made, address = listening.socket.accept()
             except (BlockingIOError, InterruptedError):
-                return
+                return False
             except OSError as error:
-                if error.errno in _NO_ROOM:  # it would be told again and again: a while without it
-                    self._refuse(
-                        "no_descriptors", f"no connection can be accepted: {error.strerror}; raise LimitNOFILE"
-                    )
-                    self._resting.add(listening.socket.fileno())
-                    self._epoll.unregister(listening.socket.fileno())
-                    return
+                if error.errno in _NO_ROOM:
+                    self._rest(listening, error)
+                    return False
                 continue  # gone before it was accepted
             self._open(listening, made, _shown(address[0]), now)
+        return True
+
+    def _rest(self, listening: Listening, error: OSError) -> None:
+        """Without room the kernel would tell of who waits again and again: a while without it."""
+        self._refuse("no_descriptors", f"no connection can be accepted: {error.strerror}; raise LimitNOFILE")
+        number = listening.socket.fileno()
+        if number not in self._resting:
+            self._resting.add(number)
+            self._epoll.unregister(number)
 
     def _open(self, listening: Listening, made: socket.socket, peer: str, now: float) -> None:
         options = self._options

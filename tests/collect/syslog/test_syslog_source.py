@@ -9,7 +9,8 @@ import resource
 import socket
 import stat
 import struct
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,6 +47,19 @@ def sent_until_it_blocks(sender: socket.socket, block: bytes) -> int:
             sent += sender.send(block[sent % len(block) :])
     assert sent < 256 << 20, "somebody reads on"
     return sent
+
+
+@contextmanager
+def no_descriptors() -> Iterator[None]:
+    """Whoever opens one finds that there is none left."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with open("/dev/null") as free:
+        lowest = free.fileno()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, most[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, most)
 
 
 async def test_connections_bring_messages_in_order_however_they_are_framed(tmp_path: Path) -> None:
@@ -239,14 +253,8 @@ async def test_without_descriptors_nobody_is_accepted_until_there_are_some(tmp_p
     async with receiving(tmp_path, tcp_listen=LOCAL) as source:
         waiting = socket.create_connection(source.address())
         waiting.sendall(b"<13>patient\n")
-        most = resource.getrlimit(resource.RLIMIT_NOFILE)
-        with open("/dev/null") as free:
-            lowest = free.fileno()
-        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, most[1]))
-        try:
+        with no_descriptors():
             await source.while_(lambda: not source.counted("syslog_refused_total", "no_descriptors"))
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, most)
         assert await source.until(1) == [b"<13>patient"]
         waiting.close()
 
@@ -273,6 +281,21 @@ async def test_what_senders_had_sent_when_the_source_is_ended_is_given_and_their
         assert (known.recv(1), silent.recv(1)) == (b"", b"")
         known.close()
         silent.close()
+
+
+async def test_what_had_come_is_given_also_where_there_are_no_descriptors_for_who_waits_outside(
+    tmp_path: Path,
+) -> None:
+    async with receiving(tmp_path, tcp_listen=LOCAL) as source:
+        known = socket.create_connection(source.address())
+        known.sendall(b"<13>first\n")
+        assert await source.until(1) == [b"<13>first"]
+        known.sendall(b"<13>second\n")
+        waiting = socket.create_connection(source.address())
+        with no_descriptors():
+            assert await rest(source) == [b"<13>second"]
+        known.close()
+        waiting.close()
 
 
 async def test_a_sender_that_hears_of_the_end_before_it_sends_again_loses_nothing(tmp_path: Path) -> None:
