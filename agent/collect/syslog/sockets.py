@@ -15,7 +15,7 @@ import errno
 import logging
 import select
 import socket
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from agent.collect.syslog.connection import Connection, Refused
@@ -81,7 +81,7 @@ class Sockets:
         self._ready: deque[int] = deque()
         self._looked_at = self._clock.monotonic_seconds()
         self._leave_by = 0.0
-        self._troubles = {"refused": Repeating(log, self._clock.monotonic_seconds)}
+        self._troubles = defaultdict[str, Repeating](lambda: Repeating(log, self._clock.monotonic_seconds))
         self._view = memoryview(bytearray(max(READ_BYTES, options.max_message_bytes)))
         self._epoll = select.epoll()
         for each in listening:
@@ -203,7 +203,7 @@ class Sockets:
     def _count_dropped(self, listening: Listening, datagrams: Datagrams) -> None:
         if dropped := datagrams.newly_dropped():
             self._meter.add(LOST, dropped, (self._name, "udp_buffer_full"))
-            self._troubles.setdefault(listening.option, Repeating(log, self._clock.monotonic_seconds)).failed(
+            self._troubles[listening.option].failed(
                 "dropped",
                 f"{self._name}: the kernel dropped {dropped} datagrams at {listening.shown}: they came faster than "
                 "they were taken in; raise receive_buffer_bytes (and net.core.rmem_max), or let senders use TCP",
@@ -266,7 +266,7 @@ class Sockets:
     def _refuse(self, reason: str, message: str) -> None:
         self._refused[reason] += 1
         self._meter.add(REFUSED, 1, (self._name, reason))
-        self._troubles["refused"].failed(reason, f"{self._name}: {message}", source=self._name)
+        self._troubles[reason].failed(reason, f"{self._name}: {message}", source=self._name)
 
     def _read(self, connection: Connection, now: float, sent: list[Sent]) -> int:
         if connection.shaking and not self._shaken(connection):

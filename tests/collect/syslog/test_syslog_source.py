@@ -231,6 +231,31 @@ async def test_connections_beyond_the_bound_are_closed_and_counted(tmp_path: Pat
             sender.close()
 
 
+async def test_refusals_of_two_kinds_that_come_in_turn_are_said_once_each(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with receiving(tmp_path, tcp_listen=LOCAL, max_connections=2, max_connections_per_sender=1) as source:
+
+        async def connected(host: str, connections: int, refused: int) -> socket.socket:
+            made = socket.create_connection(source.address(), source_address=(host, 0))
+            await source.while_(lambda: source.counted("syslog_connections") != connections)
+            await source.while_(lambda: sum(source.source.status()["refused"].values()) != refused)
+            return made
+
+        senders = [await connected("127.0.0.1", 1, 0)]
+        for turn in range(3):
+            senders.append(await connected("127.0.0.1", 1, 2 * turn + 1))
+            other = await connected("127.0.0.2", 2, 2 * turn + 1)
+            senders.append(await connected("127.0.0.3", 2, 2 * turn + 2))
+            other.close()
+            await source.while_(lambda: source.counted("syslog_connections") != 1)
+        for sender in senders:
+            sender.close()
+        assert source.source.status()["refused"] == {"max_connections": 3, "max_connections_per_sender": 3}
+    said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(said) == 2, said
+
+
 async def test_a_connection_that_is_silent_is_closed_and_what_it_began_is_kept(tmp_path: Path) -> None:
     clock = FakeClock()
     async with receiving(tmp_path, tcp_listen=LOCAL, clock=clock, idle_seconds=60) as source:
