@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Literal, Protocol
@@ -134,7 +135,7 @@ class Drain:
         self._faults = 0
         self._nudged = asyncio.Event()
         self._troubles = Repeating(log, clock.monotonic_seconds)
-        self._refusals = Repeating(log, clock.monotonic_seconds)
+        self._refusals = defaultdict[str, Repeating](lambda: Repeating(log, clock.monotonic_seconds))
 
     def nudge(self) -> None:
         """Tries again at once: the configuration or a secret has changed, or somebody asked."""
@@ -258,7 +259,7 @@ class Drain:
 
     def _tell_of_refusals(self, outcome: Outcome) -> None:
         for reason, detail in outcome.details.items():
-            self._refusals.failed(reason, f"{self.state.name}: records refused for good ({reason}): {detail}")
+            self._refusals[reason].failed(reason, f"{self.state.name}: records refused for good ({reason}): {detail}")
 
     # Not sending
 

@@ -76,6 +76,14 @@ async def test_a_receipt_that_names_rejected_records_is_counted_as_it_says() -> 
         assert running.shelf.quarantined == []
 
 
+async def test_two_reasons_that_come_in_turn_are_said_once_each(caplog: pytest.LogCaptureFixture) -> None:
+    receipts = [Receipt((Rejection(reason, 1, "x"),)) for reason in ("old", "long") * 4]
+    async with lane(Shelf(*(logs("a", "b") for _ in receipts)), Backend(*receipts)) as running:
+        assert running.shelf.totals()["rejected"] == 8
+    said = [record.getMessage() for record in caplog.records if "refused for good" in record.getMessage()]
+    assert said == [f"loki/logs: records refused for good ({reason}): x" for reason in ("old", "long")]
+
+
 # Retry
 
 
