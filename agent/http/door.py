@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from agent.http.answering import ASKING_SECONDS, Answering
+from agent.ownlogs import Repeating
 
 if TYPE_CHECKING:
     import socket
@@ -30,7 +31,13 @@ MOST_ACCEPTED: Final = 64
 """How many are accepted before whatever else the loop has to do."""
 NO_ROOM_SECONDS: Final = 1.0
 TLS_END_SECONDS: Final = 1.0
-_NO_ROOM: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_NO_ROOM: Final = {
+    errno.EMFILE: "raise LimitNOFILE of the unit",
+    errno.ENFILE: "raise fs.file-max",
+    errno.ENOBUFS: "the kernel has no memory for it",
+    errno.ENOMEM: "the kernel has no memory for it",
+}
+"""Why nobody can be accepted for a while, and what helps."""
 
 
 class Door:
@@ -47,6 +54,7 @@ class Door:
         self._open: set[Answering] = set()
         self._empty: asyncio.Future[None] | None = None
         self._closing = False
+        self._no_room = Repeating(log)
 
     def open(self, listening: Sequence[socket.socket], tls: ssl.SSLContext | None = None) -> None:
         """Accepts from these sockets, which listen already, from now on; closing the door closes them."""
@@ -92,6 +100,7 @@ class Door:
             try:
                 accepted, _address = listening.accept()
             except (BlockingIOError, InterruptedError):
+                self._no_room.recovered("whoever connects is accepted again")
                 return
             except OSError as error:
                 if error.errno in _NO_ROOM:
@@ -102,7 +111,8 @@ class Door:
 
     def _rest(self, listening: socket.socket, error: OSError) -> None:
         """Without room the kernel would tell of who waits again and again: a while without it."""
-        log.warning("no connection can be accepted: %s; raise LimitNOFILE of the unit", error.strerror)
+        why = f"{error.strerror}; {_NO_ROOM[error.errno or 0]}"
+        self._no_room.failed(why, f"no connection can be accepted: {why}")
         loop = asyncio.get_running_loop()
         loop.remove_reader(listening.fileno())
 

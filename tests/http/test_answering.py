@@ -565,10 +565,19 @@ async def test_an_answer_that_is_still_being_taken_when_the_agent_ends_arrives_w
     await gone(writer)
 
 
-async def test_without_descriptors_nobody_is_accepted_until_there_are_some(
+async def test_without_descriptors_nobody_is_accepted_until_there_are_some_and_that_is_said_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", "telemetry_agent.http")
     monkeypatch.setattr(doors, "NO_ROOM_SECONDS", 0.01)
+    rests: list[OSError] = []
+    rest = Door._rest
+
+    def counted(self: Door, listening: socket.socket, error: OSError) -> None:
+        rests.append(error)
+        rest(self, listening, error)
+
+    monkeypatch.setattr(Door, "_rest", counted)
     async with served() as here:
         client = socket.create_connection(("127.0.0.1", here.port))
         client.send(get("/x", "Connection: close"))
@@ -577,13 +586,16 @@ async def test_without_descriptors_nobody_is_accepted_until_there_are_some(
             lowest = free.fileno()
         resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, most[1]))
         try:
-            while "raise LimitNOFILE" not in caplog.text:
+            while len(rests) < 3:
                 await asyncio.sleep(0)
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, most)
         client.setblocking(False)
         assert (await asyncio.get_running_loop().sock_recv(client, 4096)).endswith(b"/x")
         client.close()
+    said, over = (record.getMessage() for record in caplog.records)
+    assert said == "no connection can be accepted: Too many open files; raise LimitNOFILE of the unit"
+    assert over.startswith("whoever connects is accepted again")
 
 
 # TLS
