@@ -4,14 +4,13 @@
           ──read─▶ joined ──columns──▶ times of their own · severities · how many were not of the format
 
 A source makes one parser, and of it a stream for each file or connection. Nothing of what is read is held here: a
-stream knows its format, and the parser the last time that each label set was given. Where ``parse`` is "none", a batch
-passes as the object it is.
+stream knows its format, and the parser the last time that each label set was given, which a batch carries to the spool.
+Where ``parse`` is "none", a batch passes as the object it is.
 """
 
 from __future__ import annotations
 
 import logging
-from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from msgspec.structs import replace
 
 from agent.batch import Labels, Logs
+from agent.collect.given import GivenTimes
 from agent.collect.parse_options import ParseOptions, Regex
 from agent.collect.zones import zone_of
 from agent.wire.detection import NONE, Votes, first_lines
@@ -26,7 +26,7 @@ from agent.wire.format import Columns, Joining, Moment
 from agent.wire.formats import PATTERN, format_of
 from agent.wire.joining import LinePatterns, joined, last_start, unless_going_on
 from agent.wire.lines import UNCOUNTED
-from agent.wire.recordtimes import Given, distinct, filled
+from agent.wire.recordtimes import filled
 
 if TYPE_CHECKING:
     from agent.clock import Time
@@ -42,8 +42,6 @@ RECONSIDERED_AFTER: Final = 200
 LOOKED_AT_AGAIN_AFTER: Final = 10_000
 """Records of a file that seemed to be of no format."""
 MOST_UNPARSED: Final = 0.9
-MOST_LABEL_SETS: Final = 16_384
-"""Of so many the last time given is known; of others it is as after a restart."""
 
 
 class Stream(Protocol):
@@ -89,7 +87,7 @@ class Parser:
         self.lines = None if lines is None else LinePatterns.of(lines.start, lines.end)
         self.unknown = unless_going_on() if parse == "auto" else None
         """What joins lines of no format where nobody said that there is none: traces and what is indented go on."""
-        self._given: dict[int, Given] = {}
+        self.given = GivenTimes(context.positions, context.clock.wall_ns())
         self._faulty: set[str] = set()
 
     def stream(self) -> Stream:
@@ -106,17 +104,6 @@ class Parser:
             log.exception(
                 "a fault of the agent in reading %s; records go on unparsed", name, extra={"context": context}
             )
-
-    def distinct(self, labels: Labels, times: array[int], start: int) -> array[int]:
-        """Times of their own for records that begin at ``start`` of their file, whichever file had these labels before.
-
-        What has the same labels is one stream to those who take it for a repeat: so does a file after its rotation.
-        """
-        key = hash(labels)
-        own, self._given[key] = distinct(times, start, self._given.pop(key, None))
-        if len(self._given) > MOST_LABEL_SETS:
-            del self._given[next(iter(self._given))]
-        return own
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,12 +163,14 @@ class _Parsed:
             labels = (self._parser.context.name, self.decided)
             self._parser.context.meter.add(UNPARSED, columns.unparsed, labels)
         self._reconsider(columns.unparsed, batch.count)
-        times = None if columns.times_ns is None else filled(columns.times_ns)
-        if times is not None:
-            start = logs.origin.start if logs.origin is not None else now.wall_ns // 1000
-            times = self._parser.distinct(logs.labels, times, start)
         told = columns.severities is not None and columns.severities.strip(b"\0")
-        return replace(batch, times_ns=times, severities=columns.severities if told else None)
+        batch = replace(batch, severities=columns.severities if told else None)
+        times = None if columns.times_ns is None else filled(columns.times_ns)
+        if times is None:
+            return replace(batch, times_ns=None)
+        start = logs.origin.start if logs.origin is not None else now.wall_ns // 1000
+        times, left = self._parser.given.distinct(logs.labels, times, start, now)
+        return replace(batch, times_ns=times, positions=(*logs.positions, *left))
 
     @property
     def _rule(self) -> Joining | LinePatterns | None:

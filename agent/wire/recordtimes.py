@@ -10,11 +10,11 @@ keeps it. What decides is where they lie in the stream:
 - In order: a record that says no earlier time than all before it comes a nanosecond after the last one given, or at
   its own time, whichever is later. Whoever follows keeps their place.
 - Out of order (servers note when a request began): it may share its time with any record before, so it is moved by
-  100 µs, by its number in the block, and by a part of up to 0.52 ms that comes of where its block begins: every 16
-  bytes count one, and no record with a time of its own is shorter. Two blocks share such numbers only where they lie
-  8 MiB apart or a multiple of that, and then their records must say the same time and text to be taken for one.
-- After a restart, or where a part is read again, what was given before is not known: all that is said for the next
-  minute counts as out of order. At the beginning of a stream nothing was given before.
+  100 µs, and by up to 0.52 ms that come of its number in the stream. Two share that only where they are 524,287
+  records apart or a multiple of that, and then they must say the same time and text to be taken for one.
+- Where a part is read again, or what was given before is not known for other reasons, all that is said for the next
+  minute counts as out of order. Where its block begins then stands for the number of its first record: every 16 bytes
+  count one, and no record with a time of its own is shorter. At the beginning of a stream nothing was given before.
 """
 
 from __future__ import annotations
@@ -40,10 +40,12 @@ MOST_AHEAD_NS: Final = 3600 * 1_000_000_000
 
 
 class Given(Struct, frozen=True):
-    """What is known of the times a stream was given: the latest said, and the latest given."""
+    """What is known of the times a stream was given: the latest said, the latest given, and the number of the next
+    record, which counts ``records`` at least."""
 
     said_ns: int
     given_ns: int
+    records: int = 0
 
 
 BEGINNING: Final = Given(-(1 << 62), -(1 << 62))
@@ -72,37 +74,39 @@ def distinct(times: array[int], start: int, last: Given | None) -> tuple[array[i
     ``last`` is what the block before handed on, None where that is not known. ``times`` is not empty.
     """
     if last is None:
-        last = Given(max(times) + SETTLING_NS, 0) if start else BEGINNING
-    moved_ns = APART_NS + start // RECORD_BYTES % BLOCK_PARTS
+        last = Given(max(times) + SETTLING_NS, 0, start // RECORD_BYTES) if start else BEGINNING
     if len(times) <= AT_ONCE:
-        return _distinct(times, moved_ns, last)
+        return _distinct(times, last)
     whole = array("q")
     for at in range(0, len(times), AT_ONCE):
-        some, last = _distinct(times[at : at + AT_ONCE], moved_ns + at, last)
+        some, last = _distinct(times[at : at + AT_ONCE], last)
         whole.extend(some)
     return whole, last
 
 
-def _distinct(column: array[int], moved_ns: int, last: Given) -> tuple[array[int], Given]:
+def _distinct(column: array[int], last: Given) -> tuple[array[int], Given]:
     times = column.tolist()
+    records = last.records + len(times)
     if times[0] > last.given_ns and times[0] >= last.said_ns and all(map(lt, times, islice(times, 1, None))):
-        return column, Given(times[-1], times[-1])
+        return column, Given(times[-1], times[-1], records)
     if times[0] >= last.said_ns and all(map(le, times, islice(times, 1, None))):
         own = _in_order(times, last.given_ns)
-        return own, Given(times[-1], own[-1])
+        return own, Given(times[-1], own[-1], records)
     tops = list(accumulate(chain((last.said_ns,), times), max))
     in_order = list(map(ge, times, tops))
     own = _rising(list(compress(times, in_order)), last.given_ns)
     if len(own) < len(times):
+        moved_ns = APART_NS + last.records % BLOCK_PARTS
         moved = map(add, times, range(moved_ns, moved_ns + len(times)))
         placed = map([0, *own].__getitem__, accumulate(map(int, in_order)))
         own = array("q", map(getitem, zip(moved, placed, strict=True), in_order))
     if len(set(own)) < len(own):
         own = _apart(own)
+        records += len(times)  # they may have come that far
     said_ns, given_ns = max(times), max(own)
     if tops[-1] - said_ns > MOST_AHEAD_NS:
-        return own, Given(said_ns, given_ns)
-    return own, Given(tops[-1], max(last.given_ns, given_ns))
+        return own, Given(said_ns, given_ns, records)
+    return own, Given(tops[-1], max(last.given_ns, given_ns), records)
 
 
 def _in_order(times: list[int], given_ns: int) -> array[int]:

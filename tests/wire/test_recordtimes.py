@@ -46,7 +46,7 @@ def test_one_out_of_order_is_moved_past_those_it_may_share_its_time_with() -> No
 
 def test_after_a_restart_no_time_of_the_next_minute_is_given_again() -> None:
     before, last = distinct(array("q", [5 * S, 5 * S, 5 * S]), 0, None)
-    assert last == Given(5 * S, 5 * S + 2)
+    assert last == Given(5 * S, 5 * S + 2, records=3)
     after, last = distinct(array("q", [5 * S, 5 * S]), 300, None)
     assert max(before) < after[0] < after[1] < 5 * S + FAR_NS
     soon, last = distinct(array("q", [6 * S, 64 * S]), 500, last)
@@ -104,6 +104,18 @@ def test_no_two_that_say_the_same_have_the_same(blocks: list[tuple[list[int], bo
     for times_of_one in given_to.values():
         assert len(times_of_one) == len(set(times_of_one))
     assert start < 16 * BLOCK_PARTS
+
+
+@given(st.lists(SAYS, min_size=1, max_size=6), st.booleans())
+@settings(max_examples=200, deadline=None)
+def test_no_two_that_say_the_same_have_the_same_in_files_that_were_rotated(files: list[list[int]], known: bool) -> None:
+    """Each file is one block at its beginning; of the first it may be known what was given before."""
+    given_to: set[tuple[int, int]] = set()
+    last = Given(6 * S, 6 * S + 1, 7) if known else None
+    for says in files:
+        times, last = distinct(array("q", says), 0, last)
+        given_to |= set(zip(says, times, strict=True))
+    assert len(given_to) == sum(map(len, files))
 
 
 @given(SAYS, st.integers(0, 1 << 40))

@@ -19,6 +19,7 @@ from agent.collect.container.labels import ContainerLabels
 from agent.collect.container.stream import ContainerStream, Shared
 from agent.collect.file.parse import parser_of
 from agent.collect.file.source import CLOSE_SECONDS, FileSource, watch_of
+from agent.collect.given import GivenTimes
 from agent.ownmetrics import Meter
 from agent.worker import Worker
 
@@ -49,13 +50,14 @@ class Containers:
 
     def again(self) -> ContainerStream:
         """For a part of the past."""
-        return ContainerStream(self._made(replace(self._context, meter=Meter()), Done({}), []))
+        return ContainerStream(self._made(replace(self._context, meter=Meter(), positions={}), Done({}), []))
 
     def _made(self, context: Context, done: Done, before: list[Logs]) -> Shared:
         options = self._options
         join_ns = round(options.join_seconds * NANOSECONDS)
         parser = parser_of(options, context)
-        return Shared(context, self._labels.apart, parser, options.max_record_bytes, join_ns, done, before)
+        given = GivenTimes(context.positions, context.clock.wall_ns()) if parser is None else parser.given
+        return Shared(context, self._labels.apart, parser, options.max_record_bytes, join_ns, done, before, given)
 
 
 class ContainerSource:

@@ -14,7 +14,7 @@ from array import array
 from itertools import accumulate
 from typing import TYPE_CHECKING, Final
 
-from msgspec import Struct, field
+from msgspec import Struct
 from msgspec.structs import replace
 
 from agent.batch import Logs, Origin
@@ -23,7 +23,7 @@ from agent.collect.container.tail import whole_records
 from agent.wire.containerlines import NEWLINE, Output, Parts, Unwrapping, last_lines, open_from, outputs
 from agent.wire.formats.cri import FORMAT as CRI
 from agent.wire.formats.docker import FORMAT as DOCKER
-from agent.wire.recordtimes import Given, distinct, filled
+from agent.wire.recordtimes import filled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,18 +31,18 @@ if TYPE_CHECKING:
     from agent.batch import Labels
     from agent.clock import Time
     from agent.collect.container.done import Done
+    from agent.collect.given import GivenTimes
     from agent.collect.parse import Parser, Stream
     from agent.contract import Context
 
 UNPARSED: Final = "telemetry_agent_unparsed_total"
-MOST_LABEL_SETS: Final = 4096
 _TELLING = re.compile(rb"^[{\d]", re.MULTILINE)
 _MOST_LOOKED_AT = 64 << 10
 
 
 class Shared(Struct):
     """What all streams of a source have: how labels are taken apart by stream, what makes inner streams, what was
-    handed on before, and the batches that go before the next one."""
+    handed on before, the batches that go before the next one, and which times were given."""
 
     context: Context
     apart: Callable[[Labels, str], tuple[Labels, Labels]]
@@ -51,18 +51,7 @@ class Shared(Struct):
     join_ns: int
     done: Done
     before: list[Logs]
-    given: dict[int, Given] = field(default_factory=dict)
-
-    def distinct(self, labels: Labels, times: array[int], start: int) -> array[int]:
-        """Times of their own for records that begin at ``start`` of their file, whichever file had these labels before.
-
-        After a rotation it is another file, and for those who take equal records for repeats the same stream.
-        """
-        key = hash(labels)
-        own, self.given[key] = distinct(times, start, self.given.pop(key, None))
-        if len(self.given) > MOST_LABEL_SETS:
-            del self.given[next(iter(self.given))]
-        return own
+    given: GivenTimes
 
 
 class ContainerStream:
@@ -110,7 +99,7 @@ class ContainerStream:
             made = [replace(batch, origin=None) for batch in made]
         for output, batch in zip(printed[:-1], made, strict=False):
             position = shared.done.first(output.stream, origin, len(parts.texts), logs.block)
-            shared.before.append(replace(batch, positions=(position,)))
+            shared.before.append(replace(batch, positions=(*batch.positions, position)))
         return made[-1] if made else empty
 
     def _outputs(self, parts: Parts) -> list[Output]:
@@ -146,17 +135,18 @@ class ContainerStream:
         if self._shared.parser is not None:
             made = self._inner_of(output.stream).read(made, now)
         if made.times_ns is None:
-            made = self._at_times_of(output, made, origin.start)
+            made = self._at_times_of(output, made, origin.start, now)
         return replace(made, metadata=_beside(beside, made)) if beside else made
 
-    def _at_times_of(self, output: Output, batch: Logs, start: int) -> Logs:
+    def _at_times_of(self, output: Output, batch: Logs, start: int, now: Time) -> Logs:
         """The batch with the times that the engine wrote."""
         times = filled(output.times_ns)
         if times is None:
             return batch
         if batch.count != output.count:
             times = array("q", map(times.__getitem__, _first_lines(batch)))
-        return replace(batch, times_ns=self._shared.distinct(batch.labels, times, start))
+        times, left = self._shared.given.distinct(batch.labels, times, start, now)
+        return replace(batch, times_ns=times, positions=left)
 
 
 def _first_lines(batch: Logs) -> list[int]:

@@ -6,7 +6,7 @@ Nothing of it is loaded where lines are records as they are.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec.structs import replace
@@ -53,11 +53,21 @@ def parser_of(options: FileOptions, context: Context) -> Parser | None:
     return Parser(options, context)
 
 
+def positions_of_files(parser: Streams | None, positions: Mapping[str, str]) -> Mapping[str, str]:
+    """The positions without what is the parser's. Where there is none that is left among them, and forgotten."""
+    if parser is None:
+        return positions
+    from agent.collect.given import positions_only
+
+    return positions_only(positions)
+
+
 def stream_again(options: FileOptions, context: Context, before: Stream | None) -> Stream | None:
-    """A stream that reads as ``before`` did, for a part of the past; its decision is not taken anew."""
+    """A stream that reads as ``before`` did, for a part of the past; its decision is not taken anew. What times were
+    given since is of no use there."""
     if options.parse == "auto" and before is not None and before.decided not in _UNNAMED:
         options = replace(options, parse=before.decided)
-    parser = parser_of(options, context)
+    parser = parser_of(options, replace(context, positions={}))
     return None if parser is None else parser.stream()
 
 

@@ -19,7 +19,7 @@ from agent.batch import Batch, Labels, Logs, Origin, Position, labels_of
 from agent.clock import now as time_now
 from agent.collect.file.faults import Faults, printable
 from agent.collect.file.follow import Followed
-from agent.collect.file.parse import formats, parser_of, stream_again
+from agent.collect.file.parse import formats, parser_of, positions_of_files, stream_again
 from agent.collect.file.reread import origin_of, parse_key, read_again
 from agent.collect.file.rotation import SpoolGuard
 from agent.collect.file.scan import Scan
@@ -67,9 +67,10 @@ class FileSource:
         self._guard = SpoolGuard(context.host.spool_dir, context.host.written)
         self._faults = Faults(context.name, context.meter)
         self._followed = Followed(options, self._guard, self._faults)
-        self._scan = Scan(options, self._followed, context.positions, first_start=context.first_start)
         self._reading = reading
         self._parser = reading or parser_of(options, context)
+        known = positions_of_files(self._parser, context.positions)
+        self._scan = Scan(options, self._followed, known, first_start=context.first_start)
         found = None if reading is None else reading.labels
         self._turns = Turns(options, self._followed, self._faults, self._parser, found)
         self._next_scan = self._soonest_scan = self._woken = self._clock.monotonic_seconds()
@@ -100,7 +101,7 @@ class FileSource:
         before = tail.stream if tail is not None else None
         reading = self._reading
         stream = reading.again() if reading is not None else stream_again(self._options, self._context, before)
-        return logs if stream is None else stream.read(logs, time_now(self._clock))
+        return logs if stream is None else replace(stream.read(logs, time_now(self._clock)), positions=())
 
     def status(self) -> dict[str, Any]:
         """What /status shows: how many files, how far behind, what cannot be read."""
@@ -215,7 +216,7 @@ class FileSource:
             pending[tail.key] = tail.cursor().encode()
         positions = tuple(Position(key, value) for key, value in pending.items())
         pending.clear()
-        return replace(logs, positions=positions)
+        return replace(logs, positions=(*logs.positions, *positions))
 
     def _labels_of_path(self, path: str) -> Labels:
         context = self._context

@@ -7,6 +7,7 @@ from itertools import islice
 from operator import add, le
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from agent.batch import Labels
 from agent.clock import NANOSECONDS
@@ -37,7 +38,8 @@ class Stream(Struct, eq=False):
 
 def _first(said_ns: int, now_ns: int) -> Given:
     """What a stream begins with. A second has room for some of it before a restart and some of it after."""
-    return BEGINNING if said_ns % NANOSECONDS else Given(said_ns, said_ns + now_ns // 1000 % BLOCK_PARTS)
+    part = now_ns // 1000 % BLOCK_PARTS
+    return replace(BEGINNING, records=part) if said_ns % NANOSECONDS else Given(said_ns, said_ns + part, part)
 
 
 def _in_order(times_ns: array[int], given: Given) -> tuple[array[int], Given] | None:
@@ -50,4 +52,4 @@ def _in_order(times_ns: array[int], given: Given) -> tuple[array[int], Given] | 
     if not all(map(le, times_ns, islice(times_ns, 1, None))):
         return None
     own = array("q", map(add, times_ns, range(after_ns, after_ns + len(times_ns))))
-    return own, Given(last_ns, own[-1])
+    return own, Given(last_ns, own[-1], given.records + len(own))

@@ -255,7 +255,7 @@ def test_what_a_removed_container_printed_last_is_read_through_the_open_file(rea
     last = [batch for batch in reader.batches if batch.count][-1]
     assert dict(last.labels)["container"] == "web-1"
     assert reader.lost("vanished") == 0
-    assert reader.committed.keys() == {"started"}
+    assert {key for key in reader.committed if not key.startswith("times:")} == {"started"}
 
 
 def test_a_container_that_prints_and_is_removed_at_once_still_has_its_name(reader: ContainerReader) -> None:
@@ -491,6 +491,33 @@ def test_records_of_lines_without_a_time_have_that_of_the_engines_first_line(rea
         (b"begin two", START_NS + 3_000_009),
         (b"begin three", START_NS + 4_000_012),
     ]
+
+
+@pytest.mark.parametrize("committed", range(7))
+def test_no_two_records_of_one_millisecond_share_a_time_wherever_it_is_killed(
+    reader: ContainerReader, committed: int
+) -> None:
+    """So many batches are committed before it is killed; stdout and stderr of one block are two of them."""
+    container = reader.container()
+    reader.start(parse="java")
+    reader.read(0)
+    reader.batches.clear()
+    alive = True
+    for _ in range(3):
+        for stream in ("stdout", "stderr", "stdout"):
+            container.print("2026-11-20 10:00:00,123 INFO same", stream)
+        container.rotate()
+        reader.clock.move(1.0)
+        while made := reader.step():
+            left = committed - len(reader.batches)
+            killed, alive = alive and left < len(made), alive and left >= len(made)
+            reader.commit(made[:left] if killed else made)
+            if killed:
+                reader.start(parse="java")
+        reader.read(10)
+    assert not alive
+    given = [(batch.labels, time_ns) for batch in reader.batches for time_ns in batch.times_ns or ()]
+    assert len(given) == len(set(given)) == 9
 
 
 # The loop

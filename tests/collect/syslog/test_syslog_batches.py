@@ -120,6 +120,15 @@ def test_the_same_second_again_and_again_gives_each_record_a_time_of_its_own_in_
     assert all(0 <= time_ns - second_ns < 1_000_000 for time_ns in given[:3000])
 
 
+def test_messages_that_come_late_time_and_again_have_times_of_their_own(tmp_path: Path) -> None:
+    made, _ = batches(tmp_path)
+    given: list[int] = []
+    for second in (1, 2, 3):
+        (batch,) = made.of([sent(b"<13>Nov 20 17:29:0%d web app[1]: new" % second, WEB + b"late")])
+        given += batch.times_ns or ()
+    assert len(set(given)) == 6
+
+
 def test_a_message_with_lines_of_its_own_is_one_record(tmp_path: Path) -> None:
     (batch,) = batches(tmp_path)[0].of([sent(WEB + b"one\ntwo"), sent(WEB + b"three")])
     assert batch.separator != b"\n"
