@@ -238,12 +238,16 @@ async def _take_rest(source: Receiving, untaken: list[Batch], intake: Intake, co
                 await intake.take(batch, untaken)
 
     taking = asyncio.ensure_future(take())
-    _, late = await asyncio.wait([taking], timeout=REST_SECONDS)
-    taking.cancel()
-    await asyncio.gather(taking, return_exceptions=True)
-    if late or (not taking.cancelled() and taking.exception() is not None):
-        log.warning("%s was ended before all that had been sent to it could be taken in", context.name)
-        context.meter.add(LOST, sum(batch.size_bytes for batch in untaken), (context.name, "ended"))
+    try:
+        _, late = await asyncio.wait([taking], timeout=REST_SECONDS)
+    finally:
+        taking.cancel()
+        (failure,) = await asyncio.gather(taking, return_exceptions=True)
+    if failure is not None:
+        why = f"not within {REST_SECONDS:g} s" if late else f"{type(failure).__name__}: {failure}"
+        lost_bytes = sum(batch.size_bytes for batch in untaken)
+        log.warning("%s was ended before all that had been sent to it could be taken in: %s", context.name, why)
+        context.meter.add(LOST, lost_bytes, (context.name, "ended"))
 
 
 @asynccontextmanager

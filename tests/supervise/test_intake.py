@@ -189,6 +189,46 @@ async def test_what_there_is_no_room_for_when_a_source_is_ended_is_counted_and_h
     assert "sent was ended before all that had been sent to it could be taken in" in caplog.text
 
 
+async def test_why_the_rest_of_a_source_could_not_be_taken_in_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Failing(Sent):
+        async def rest(self) -> AsyncIterator[Batch]:
+            yield line(self.name, 2)
+            raise OSError(5, "Input/output error")
+
+    sink = Sink()
+    collect = [configured("collect", "sent", Failing)]
+    async with running(tmp_path, collect, export=[configured("export", "sink", sink)]) as agent:
+        await sink.wait_for("sent 1")
+        await pipeline.end(agent.pipeline.collecting)
+        await sink.wait_for("sent 2")
+    assert "could be taken in: OSError: [Errno 5] Input/output error" in caplog.text
+
+
+async def test_a_source_that_is_ended_once_more_while_it_gives_its_rest_leaves_nothing_running(tmp_path: Path) -> None:
+    resting, closed = asyncio.Event(), asyncio.Event()
+
+    class Slow(Sent):
+        async def rest(self) -> AsyncIterator[Batch]:
+            try:
+                resting.set()
+                await forever()
+                yield line(self.name, 2)
+            finally:
+                closed.set()
+
+    sink = Sink()
+    collect = [configured("collect", "sent", Slow)]
+    async with running(tmp_path, collect, export=[configured("export", "sink", sink)]) as agent:
+        await sink.wait_for("sent 1")
+        for task in agent.pipeline.collecting:
+            task.cancel()
+        await resting.wait()
+        await pipeline.end(agent.pipeline.collecting)
+        assert closed.is_set()
+
+
 async def test_batches_are_closed_before_their_source_is(tmp_path: Path) -> None:
     order: list[str] = []
 
