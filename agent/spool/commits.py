@@ -155,6 +155,7 @@ class Commits:
         if not self._group:  # what came meanwhile went out with this commit
             self._durable.set_result(None)
             self._durable = asyncio.get_running_loop().create_future()
+            self._pressing = self._urgent = False
 
     async def _attempt(self, group: Group) -> None:
         """Commits the group, or does what can be done about what keeps it from being committed."""

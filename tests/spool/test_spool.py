@@ -160,6 +160,23 @@ async def test_what_arrives_while_a_commit_is_under_way_joins_the_next(opened: O
         assert made.pending_bytes == 0
 
 
+async def test_who_waited_for_a_commit_under_way_does_not_hasten_what_comes_after_it(
+    opened: Opened, meter: Meter, clock: FakeClock
+) -> None:
+    async with opened() as made:
+        with held_up(made):
+            made.put(taken(batch("f", 0, 1)), urgent=True)
+            await settle()
+            waiting = asyncio.ensure_future(made.flush())
+            await settle()
+        await waiting
+        made.put(taken(batch("f", 1, 1)))
+        await pass_time(made, clock, 0.9)
+        assert committed(meter) == 1
+        await pass_time(made, clock, 0.2)
+        assert committed(meter) == 2
+
+
 async def acknowledge(made: Spool, lane: str, *, patient: bool) -> None:
     found = await made.fetch(lane, made.cursor(lane), 64 << 20)
     passed = [Passed(each.row.id, each.row.source, each.row.records) for each in found]
