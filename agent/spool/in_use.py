@@ -32,7 +32,7 @@ log = logging.getLogger("telemetry_agent.spool")
 RETRY_SECONDS = 1.0
 PATIENCE_SECONDS = 10.0
 THOROUGH_SECONDS = 60.0
-"""Housekeeping is done every few seconds, and the books are checked once a minute."""
+"""In a round of housekeeping that comes this long after the last such one, the books are checked as well."""
 
 R = TypeVar("R")
 

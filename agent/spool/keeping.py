@@ -180,6 +180,6 @@ def worn_out(store: Store) -> bool:
 
 def close(store: Store, host: Host) -> None:
     """Writes the second copy and closes the file."""
-    with suppress(OSError):  # the disk may be full: the copy of ten seconds ago stands
+    with suppress(OSError):  # the disk may be full: the last copy stands
         write_second_copy(store, host)
     store.close()

@@ -4,8 +4,8 @@
     │ CRC-32 of the rest, 8 digits │ \\n │ one JSON document  │
     └──────────────────────────────┴────┴────────────────────┘
 
-Salvage alone reads it, where the database cannot be read. Positions and states in it are some ten seconds old, counts
-and cursors up to a minute: older ones cause repeats, never gaps.
+Salvage alone reads it, where the database cannot be read. Positions and states in it are up to half a minute old,
+counts and cursors up to a minute and a half: older ones cause repeats, never gaps.
 """
 
 from __future__ import annotations
@@ -61,7 +61,9 @@ def encode(small: Small) -> bytes:
 
 
 def decode(data: bytes) -> Small:
-    """The small tables. Raises ValueError where the bytes are not a whole copy."""
+    """The small tables. Raises ValueError where the bytes are not a whole copy, MsgspecError or RecursionError where
+    they are a copy of something else.
+    """
     crc, _, document = data.partition(b"\n")
     if crc != b"%08x" % zlib.crc32(document):
         raise ValueError("the second copy of the positions does not match its checksum")
@@ -106,5 +108,5 @@ def read_copy(path: Path) -> Small | None:
     """The copy, or None where there is none that is whole."""
     try:
         return decode(path.read_bytes())
-    except (OSError, ValueError, msgspec.MsgspecError):
+    except (OSError, ValueError, RecursionError, msgspec.MsgspecError):
         return None
