@@ -2,7 +2,8 @@
 
     {"time":"2026-11-20T16:40:01.123Z","level":"info","msg":"ready","port":8080}      slog, zap, zerolog, logrus
     {"level":30,"time":1795193601123,"pid":1,"msg":"ready"}                           pino, bunyan
-    {"@timestamp":"2026-11-20T16:40:01.123Z","log.level":"INFO","message":"ready"}    Elastic Common Schema
+    {"@timestamp":"2026-11-20T16:40:01.123Z","log.level":"INFO","message":"ready"}    Elastic Common Schema, in which
+    {"@timestamp":"2026-11-20T16:40:01.123Z","log":{"level":"INFO"},"message":"…"}    log may be an object
 
 Which members say the time and the level is seen in a few records of each batch, and only these are decoded then.
 Records without them are decoded once more with every known one.
@@ -11,7 +12,7 @@ Records without them are decoded once more with every known one.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from itertools import compress
 from operator import attrgetter, itemgetter, not_, or_
@@ -39,6 +40,11 @@ LEVELS: Final = (
 )
 """Members that say how severe, the first that is there counts."""
 
+INSIDE: Final = "log"
+"""The member whose own member ``level`` says it where none of those does."""
+
+ALL_LEVELS: Final = (*LEVELS, INSIDE)
+
 USUAL_TIMES, USUAL_LEVELS = TIMES[:4], LEVELS[:6]
 """Those that are looked for where a few records have none."""
 
@@ -59,12 +65,19 @@ class _Reader:
         fields: list[Any] = [(f"f{i}", Any, msgspec.field(default="", name=name)) for i, name in enumerate(names)]
         self.decoder = msgspec.json.Decoder(msgspec.defstruct("Record", fields, gc=False, frozen=True))
         self.times = [attrgetter(f"f{i}") for i in range(len(times))]
-        self.levels = [(attrgetter(f"f{len(times) + i}"), NUMBERS.get(name, ANY)) for i, name in enumerate(levels)]
+        self.levels = [
+            (self._level(name, f"f{len(times) + i}"), NUMBERS.get(name, ANY)) for i, name in enumerate(levels)
+        ]
 
     def columns(self, objects: Sequence[Any], moment: Moment) -> tuple[Sequence[int], bytes]:
         times = moments(first_of([list(map(get, objects)) for get in self.times]), moment) if self.times else ()
         levels = [severities_of(map(get, objects), numbers) for get, numbers in self.levels]
         return times or array("q", bytes(8 * len(objects))), bytes(first_of(levels)) or bytes(len(objects))
+
+    @staticmethod
+    def _level(name: str, field: str) -> Callable[[Any], Any]:
+        get = attrgetter(field)
+        return get if name != INSIDE else lambda record: _inside(get(record))
 
 
 _reader: Final = lru_cache(64)(_Reader)
@@ -116,7 +129,7 @@ def _reader_of(records: Sequence[bytes]) -> _Reader:
     block = b"\n".join(records)  # what most of them lack some may have
     more = [USUAL_TIMES if not times else (), USUAL_LEVELS if not levels else ()]
     if any(b'"%s"' % name.encode() in block for names in more for name in names):
-        return _reader(TIMES, LEVELS)
+        return _reader(TIMES, ALL_LEVELS)
     return _reader(times, levels)
 
 
@@ -129,12 +142,18 @@ def _members(records: Sequence[bytes]) -> tuple[tuple[str, ...], tuple[str, ...]
         except _FAULTS:
             continue
         if isinstance(found, dict):
-            known |= set(_best(TIMES, found)) | set(_best(LEVELS, found))
-    return tuple(name for name in TIMES if name in known), tuple(name for name in LEVELS if name in known)
+            inside = (INSIDE,) if _inside(found.get(INSIDE)) else ()
+            known |= set(_best(TIMES, found)) | set(_best(LEVELS, found) or inside)
+    return tuple(name for name in TIMES if name in known), tuple(name for name in ALL_LEVELS if name in known)
 
 
 def _best(names: Sequence[str], found: Mapping[str, Any]) -> Sequence[str]:
     return next(((name,) for name in names if name in found), ())
+
+
+def _inside(log: Any) -> Any:
+    """The level in the member ``log``, which may also be anything else."""
+    return log.get("level", "") if type(log) is dict else ""
 
 
 def _objects(reader: _Reader, records: Sequence[bytes]) -> tuple[Sequence[Any], list[bool]]:
@@ -171,7 +190,7 @@ def _once_more(
     reader: _Reader, records: Sequence[bytes], times: Sequence[int], levels: bytes, moment: Moment
 ) -> tuple[Sequence[int], bytes]:
     """Reads records without a time or a level by every member that may say one."""
-    everything = _reader(TIMES, LEVELS)
+    everything = _reader(TIMES, ALL_LEVELS)
     missing = list(map(or_, _gaps(times), _gaps(levels)))
     if reader is everything or not any(missing):
         return times, levels

@@ -43,6 +43,8 @@ def read(*records: bytes | str) -> list[tuple[int, str]]:
         '{"level":"error","time":1795192801123,"message":"zerolog"}',
         '{"level":50,"time":1795192801123,"pid":1,"msg":"pino"}',
         '{"@timestamp":"2026-11-20T16:40:01.123Z","log.level":"ERROR","message":"ecs"}',
+        '{"@timestamp":"2026-11-20T16:40:01.123Z","log":{"level":"ERROR","logger":"a"},"message":"ecs"}',
+        '{"@timestamp":"2026-11-20T16:40:01.123Z","log":{"level":"debug"},"log.level":"ERROR","message":"both"}',
         '{"asctime":"2026-11-20 16:40:01,123","levelname":"ERROR","message":"python"}',
         '{"@t":"2026-11-20T16:40:01.1230000Z","@l":"Error","@mt":"serilog"}',
         '{"version":"1.1","host":"a","short_message":"gelf","timestamp":1795192801.123,"level":3}',
@@ -72,6 +74,15 @@ def test_what_few_records_say_is_found() -> None:
     rare = '{"time":1795192801123,"level":"error"}'
     assert read(*['{"a":1}'] * 500, rare, *['{"a":1}'] * 500)[500] == (T, "error")
     assert read(*['{"ts":1795192801123}'] * 500, rare, *['{"a":1}'] * 500)[499:501] == [(T, ""), (T, "error")]
+
+
+def test_a_member_log_that_holds_something_else_says_no_level() -> None:
+    for value in ('"error"', '{"file":"a"}', '["error"]', "17", "null", '{"level":{"a":1}}'):
+        record = f'{{"time":1795192801123,"log":{value}}}'
+        assert read(*[record] * 3) == [(T, "")] * 3
+    flat, nested = '{"time":1795192801123,"level":"info"}', '{"time":1795192801123,"log":{"level":"error"}}'
+    assert read(*[flat] * 40, nested, *[flat] * 40)[39:42] == [(T, "info"), (T, "error"), (T, "info")]
+    assert read(*['{"ts":1795192801123}'] * 500, nested, *['{"a":1}'] * 500)[500] == (T, "error")
 
 
 def test_times_of_several_kinds_in_one_block_are_each_read() -> None:
