@@ -30,7 +30,7 @@ GROUPS: Final[tuple[Group, ...]] = ("live", "ready", "startup")
 HTTP_STATUS: Final[dict[Status, int]] = {"ok": 200, "degraded": 200, "failed": 503}
 INTERVAL_SECONDS: Final = 5.0
 REST_SECONDS: Final = 60.0
-"""How often the checks run while somebody asks what they found or something is wrong, and otherwise."""
+"""How often the checks run while somebody asks, one is failed or what is degraded changes, and otherwise."""
 ASKED_SECONDS: Final = 60.0
 FRESH_SECONDS: Final = 1.0
 """How long who asks after a rest waits for a new round, before they are told what the last one found."""
