@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
 from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any, Final
@@ -107,8 +108,17 @@ def _components(document: Mapping[str, Any], ink: _Ink) -> Iterator[str]:
         for component in shown:
             name, kind = _cut(component.get("name", "?"), 32), _cut(component.get("type", ""), 14)
             yield f"  {name:32} {kind:14} {ink.state(_state(component))}"
+            yield from _formats(component.get("detail") or {})
             yield from _error(component.get("last_error"), ink)
         yield from left_out
+
+
+def _formats(detail: Mapping[str, Any]) -> Iterator[str]:
+    """How many files, or label sets, are read as what: the most common first."""
+    read_as = Counter(detail.get("formats_files") or (detail.get("formats") or {}).values())
+    if read_as:
+        kinds = ", ".join(f"{count(files)} {kind}" for kind, files in read_as.most_common())
+        yield _cut(f"      read as {kinds}", COLUMNS)
 
 
 def _lanes(document: Mapping[str, Any], ink: _Ink) -> Iterator[str]:

@@ -87,6 +87,24 @@ def test_when_a_lane_tries_again_is_told() -> None:
     assert "refused; again in 30 s" in status.screen({"lanes": [lane]})
 
 
+def test_what_the_files_of_a_source_are_read_as_is_told() -> None:
+    files = {"name": "file.a", "type": "file", "state": "running", "detail": {"formats_files": {"nginx": 1, "json": 3}}}
+    journal = {
+        "name": "journal",
+        "type": "journal",
+        "state": "running",
+        "detail": {"formats": {"a": "json", "b": "go"}},
+    }
+    lines = status.screen({"sources": [files, journal, {"name": "host", "type": "host"}]}).splitlines()
+    assert [line for line in lines if line.startswith("      ")] == [
+        "      read as 3 json, 1 nginx",
+        "      read as 1 json, 1 go",
+    ]
+    many = {"detail": {"formats_files": {f"docker, format{number}": 10**6 for number in range(20)}}}
+    assert max(map(len, status.screen({"sources": [many]}).splitlines())) == 80
+    assert "read as" not in status.screen({"sources": [{"detail": {"formats": {}, "formats_files": {}}}]})
+
+
 def test_colour_changes_nothing_but_colour() -> None:
     coloured = status.screen(DOCUMENT, colour=True)
     assert "\033[31mheld" in coloured
