@@ -41,12 +41,19 @@ class Worker:
         return await future
 
     async def finish(self, call: Callable[[], object], within_seconds: float) -> None:
-        """Makes a last call and waits for it no longer than that; what takes longer goes on with nobody waiting."""
+        """Makes a last call and waits for it no longer than that; what takes longer goes on with nobody waiting. One
+        that fails is said, and raises nothing: whoever ends is not to be kept from it."""
         import asyncio
+        import logging
 
         made = asyncio.ensure_future(self.run(call))
         await asyncio.wait((made,), timeout=within_seconds)
-        made.cancel()
+        if not made.done():
+            made.cancel()
+        elif not made.cancelled() and (error := made.exception()) is not None:
+            logging.getLogger("telemetry_agent.worker").error(
+                "%s could not be ended in good order", self.name, exc_info=error
+            )
 
     def close(self) -> None:
         """Lets the thread end after the calls already made; does not wait for it."""

@@ -58,3 +58,13 @@ async def test_a_last_call_that_does_not_hang_is_waited_for(worker: Worker) -> N
     made: list[str] = []
     await worker.finish(lambda: made.append("closed"), WITHIN_SECONDS)
     assert made == ["closed"]
+
+
+async def test_a_last_call_that_fails_is_said_and_keeps_nobody_from_ending(
+    worker: Worker, caplog: pytest.LogCaptureFixture
+) -> None:
+    await worker.finish(lambda: 1 // 0, WITHIN_SECONDS)
+    (record,) = caplog.records
+    assert (record.name, record.getMessage()) == ("telemetry_agent.worker", "test could not be ended in good order")
+    assert record.exc_info is not None
+    assert record.exc_info[0] is ZeroDivisionError
