@@ -70,7 +70,7 @@ of_a_user() {
 }
 
 derived() {
-  CONFIG=$CONFIG_DIR/config.toml DROP_INS=$UNITS/$UNIT.d PENDING=$PREFIX/.restart OURS=$PREFIX/.by-install.sh
+  CONFIG=$CONFIG_DIR/config.toml DROP_INS=$UNITS/$UNIT.d PENDING=$PREFIX/.restart BACK=$PREFIX/.back OURS=$PREFIX/.by-install.sh
 }
 
 # ---------------------------------------------------------------- what is said and logged
@@ -782,6 +782,7 @@ install_or_upgrade() {
   check "$DIR"
   step "Starting"
   [ -z "$before" ] || after=$(delivered_before)
+  [ "$DRY" = yes ] || rm -f "$BACK"
   activate "$DIR"
   relabel
   if ! start; then
@@ -827,13 +828,17 @@ TEXT
 roll_back() {
   local back
   foreign
-  back=$(readlink "$PREFIX/previous" || :)
+  # One that was interrupted is finished, and not taken back.
+  back=$(cat "$BACK" 2>/dev/null || readlink "$PREFIX/previous" || :)
   [ -n "$back" ] && [ -e "$PREFIX/$back/.complete" ] || fail "there is no previous version in $PREFIX"
   SYSTEMD=$(systemctl --version | sed -nE '1s/^systemd ([0-9]+).*/\1/p')
   step "Back from $(readlink "$PREFIX/current") to $back"
+  [ "$DRY" = yes ] || { printf %s "$back" >"$BACK.new" && mv -f "$BACK.new" "$BACK"; }
   activate "$PREFIX/$back"
-  start || { not_started; fail "$back does not start; --rollback once more goes forward again"; }
-  [ "$DRY" = yes ] || say "Done. $("$COMMAND" --version) runs; --rollback goes forward again."
+  start || { not_started; rm -f "$BACK"; fail "$back does not start; --rollback once more goes forward again"; }
+  [ "$DRY" = no ] || return 0
+  say "Done. $("$COMMAND" --version) runs; --rollback goes forward again."
+  rm -f "$BACK"
 }
 
 uninstall() {
@@ -852,7 +857,7 @@ uninstall() {
   for wanted in "$UNITS"/*.wants/telemetry-agent*; do remove "$wanted"; done
   remove "$UNITS"/telemetry-agent.service "$UNITS"/telemetry-agent@.service "$UNITS"/telemetry-agent.socket "$UNITS"/telemetry-agent-syslog-{udp,tcp}.socket
   for wanted in "$PREFIX"/*/; do [ -L "${wanted%/}" ] || ! ours "$wanted" || remove "${wanted%/}"; done
-  remove "$COMMAND" "$PREFIX"/{current,previous}{,.new} "$PENDING" "$OURS"
+  remove "$COMMAND" "$PREFIX"/{current,previous}{,.new} "$PENDING" "$BACK"{,.new} "$OURS"
   [ ! -d "$PREFIX" ] || [ "$DRY" = yes ] || rmdir "$(readlink -f "$PREFIX")" 2>/dev/null || warn "    what is left in $PREFIX is not from here, or it is a file system of its own"
   [ ! -L "$PREFIX" ] || [ -e "$PREFIX" ] || remove "$PREFIX"
   if [ "$PURGE" = yes ] && [ "$MINE" = yes ]; then

@@ -31,7 +31,9 @@ ROLLED_BACK_WITHIN_SECONDS = 30
 TRIES = 5
 """How often a time is taken of which the best counts: of a machine with other things to do one says nothing."""
 SECRETS = ("first-of-two-tokens", "second-of-two-tokens")
-WRITER = str(Path(__file__).parent / "writer.py")
+KILLER, WRITER = (str(Path(__file__).parent / name) for name in ("killer.py", "writer.py"))
+LEAST_STEPS = 20
+"""What install.sh logs from nothing to the end is more than that."""
 LOG = "/var/log/app/app.log"
 ARRIVED = "/var/lib/telemetry-agent/arrived.jsonl"
 COUNTING = f"""
@@ -278,22 +280,35 @@ def test_uninstalling_keeps_configuration_and_data_and_purging_leaves_nothing(in
     assert installed.machine.run("sh", "-c", "ps -eo args | grep '[t]elemetry-agent run' || :") == ""
 
 
-def test_interrupted_anywhere_it_goes_on_when_it_is_run_again(clean: Installed) -> None:
-    script, log = f"{clean.source}/install.sh --local --offline={clean.offline}", "/var/log/telemetry-agent-install.log"
-    for reached in ("installing it", "compiling", "write /etc/telemetry-agent", "current:"):
-        clean.machine.sh(
-            f"setsid {script} >/root/said 2>&1 & "
-            f"for i in $(seq 20000); do grep -qsF '{reached}' {log} && break; sleep .02; done; "
-            f"kill -KILL -- -$!; sleep .1; mv {log} /root/log",
-            timeout=600,
-        )
-        assert reached in clean.machine.read("/root/log")
-        assert "Done." not in clean.machine.read("/root/said")
-    said = clean.install("--local")
-    assert "Done." in said
+def test_killed_at_each_step_it_goes_on_when_it_is_run_again(
+    clean: Installed, sources: tuple[Path, Path, Path]
+) -> None:
+    before = set(clean.machine.run("sh", "-c", EVERYTHING).splitlines())
+    assert killed_at_each_step(clean, sources[0], "--local", f"--offline={clean.offline}") >= LEAST_STEPS
     assert "node_load1 " in clean.metrics()
     assert len(clean.machine.run("ls", "/opt/telemetry-agent").split()) == 2, "the version and the link to it"
-    assert clean.machine.run("find", "/run", "-name", "telemetry-agent-install.*", "-type", "d") == ""
+    configure(clean, COUNTING)
+    with load(clean):
+        killed_at_each_step(clean, sources[1], "--upgrade", f"--offline={clean.offline}")
+        assert clean.status()["version"] == "99.0.0"
+        killed_at_each_step(clean, sources[1], "--rollback")
+        assert clean.status()["version"] != "99.0.0", "one that was killed is finished, and not taken back"
+    assert set(arrived(clean).values()) == {1}
+    assert law_holds(clean)
+    killed_at_each_step(clean, sources[1], "--uninstall", "--purge", "--yes")
+    left = set(clean.machine.run("sh", "-c", EVERYTHING).splitlines()) - before
+    assert {path for path in left if "telemetry" in path} == set()
+    assert clean.machine.run("find", "/run", "-name", "telemetry-agent*") == ""
+
+
+def killed_at_each_step(agent: Installed, source: Path, *arguments: str) -> int:
+    """Runs install.sh, killed at each line that it logs and run again, to its end; how often that was."""
+    command = [str(source / "install.sh"), *arguments]
+    said = agent.machine.run("python3", KILLER, "/var/log/telemetry-agent-install.log", *command, timeout=900)
+    ended = json.loads(said)
+    assert ended["status"] == 0, ended["said"]
+    assert "Done." in ended["said"]
+    return int(ended["killed"])
 
 
 def test_a_hostile_surrounding_and_a_user_of_that_name_do_not_hinder_it(clean: Installed) -> None:
