@@ -12,7 +12,7 @@ import pytest
 
 from tests.collect.host.node_exporter import Exposition, exposition
 from tests.collect.host.test_beside_node_exporter import LEAST_PRESENT, agree, otherwise_declared, spelt, wrong
-from tests.systemd.packaged import NODE_EXPORTER, UNIT, Installed
+from tests.systemd.packaged import COMMAND, NODE_EXPORTER, UNIT, Installed
 
 pytestmark = [pytest.mark.slow, pytest.mark.root]
 
@@ -24,6 +24,7 @@ SYSLOG_UNITS = ("telemetry-agent-syslog-udp.socket", "telemetry-agent-syslog-tcp
 EVERY_SECOND = "TELEMETRY_AGENT__COLLECT__HOST__INTERVAL_SECONDS=1\n"
 CLOSED = "node_timex_"
 """What the unit closes unless the drop-in clock opens it: adjtimex(2)."""
+INSTANCES = {"web": 9466, "db": 9467}
 READ = "/var/lib/telemetry-agent/read.jsonl"
 READING = f"""
 [collect.journal]
@@ -254,12 +255,41 @@ def test_every_unit_is_what_systemd_understands(installed: Installed) -> None:
     assert "telemetry-agent" not in said, said
 
 
-def test_a_second_instance_runs_beside_the_first_with_a_state_of_its_own(installed: Installed) -> None:
-    installed.machine.write("/etc/telemetry-agent/web/config.toml", '[serve]\nlisten = "127.0.0.1:9466"\n')
-    installed.machine.run("systemctl", "start", "telemetry-agent@web")
-    assert "node_" in installed.get("http://127.0.0.1:9466/metrics")
+def test_two_instances_of_the_template_run_beside_the_first_each_with_a_state_of_its_own(installed: Installed) -> None:
+    machine, before = installed.machine, installed.pid()
+    for name, port in INSTANCES.items():
+        unit, folder = f"telemetry-agent@{name}.service", f"/etc/telemetry-agent/{name}"
+        machine.write(f"{folder}/config.toml", f'[agent]\nlog_files = true\n[serve]\nlisten = "127.0.0.1:{port}"\n')
+        machine.run("systemctl", "enable", "--now", unit)
+        machine.write(f"{folder}/config.d/name.toml", f'[agent]\nlabels = {{ instance = "{name}" }}\n[collect.host]\n')
+        machine.run("systemctl", "reload", unit)
+        installed.until(lambda port=port: "node_load1 " in installed.get(f"http://127.0.0.1:{port}/metrics"), unit)  # type: ignore[misc]
+    pids = {name: installed.show("MainPID", f"telemetry-agent@{name}.service") for name in INSTANCES}
+    assert len({*pids.values(), str(before)}) == len(INSTANCES) + 1
+    for name in INSTANCES:
+        status = json.loads(machine.run("telemetry-agent", f"@{name}", "status", "--json"))
+        assert (status["state"], str(status["pid"])) == ("running", pids[name])
+        assert "spool.db" in machine.run("ls", f"/var/lib/telemetry-agent-{name}/spool")
+        assert "application.log" in machine.run("ls", f"/var/log/telemetry-agent-{name}")
+    machine.run("kill", "-KILL", pids["web"])
+    machine.run("systemctl", "stop", "telemetry-agent@db")
+    unit = "telemetry-agent@web.service"
+    installed.until(lambda: installed.show("MainPID", unit) not in ("0", pids["web"]), "the one to be started again")
+    assert installed.pid() == before
     assert installed.status()["state"] == "running"
-    assert installed.machine.run("ls", "/var/lib/telemetry-agent-web").split()
+    machine.reboot()
+    installed.until(
+        lambda: all(installed.show("ActiveState", f"telemetry-agent@{name}.service") == "active" for name in INSTANCES),
+        "both to come back at boot",
+    )
+
+
+def test_a_second_agent_on_one_state_directory_says_who_holds_it(installed: Installed) -> None:
+    ran = f"runuser -u telemetry-agent -- {COMMAND} run 2>&1; echo exit $?"
+    said = installed.machine.run("sh", "-c", ran)
+    assert f"{installed.pid()}" in said
+    assert "exit 75" in said
+    assert installed.status()["state"] == "running"
 
 
 def test_every_drop_in_leaves_a_unit_that_starts(installed: Installed) -> None:
