@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 _METRIC = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
-OURS: Final = "telemetry_agent_"
+TAKEN: Final = {"telemetry_agent_": "the agent's own metrics", "node_": "the machine's metrics"}
+"""How names begin that are others' already, and whose."""
 DEFAULT_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 Name = Annotated[str, Meta(description="The metric's name.")]
@@ -124,8 +125,9 @@ def name_faults(key: str, name: str) -> Iterator[tuple[str, str]]:
     """What is wrong with the name of a metric (Prometheus data model)."""
     if not _METRIC.fullmatch(name):
         yield key, f"'{name}' is not a metric name: use letters, digits, _ and :, beginning with a letter"
-    elif name.startswith(OURS):
-        yield key, f"'{name}' is like the agent's own metrics, which begin with {OURS}; give it another name"
+    for begins, whose in TAKEN.items():
+        if name.startswith(begins):
+            yield key, f"'{name}' is like {whose}, which begin with {begins}; give it another name"
 
 
 def label_faults(key: str, labels: dict[str, str]) -> Iterator[tuple[str, str]]:

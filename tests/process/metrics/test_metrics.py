@@ -140,6 +140,7 @@ def test_a_state_that_cannot_be_read_is_said(caplog: pytest.LogCaptureFixture) -
         ({}, "counter", "at least one"),
         ({"counter": [{"name": "a b"}]}, "counter[0].name", "not a metric name"),
         ({"counter": [{"name": "telemetry_agent_x"}]}, "counter[0].name", "agent's own"),
+        ({"gauge": [{"name": "node_load1", "value": "v"}]}, "gauge[0].name", "'node_load1' is like the machine's"),
         ({"counter": [{"name": "a"}], "gauge": [{"name": "a", "value": "v"}]}, "gauge[0].name", "twice"),
         ({"counter": [{"name": "a_sum"}], "histogram": [{"name": "a", "value": "v"}]}, "histogram[0].name", "'a_sum'"),
         ({"counter": [{"name": "a", "labels": {"a-b": "c"}}]}, "counter[0].labels.a-b", "not a label name"),
