@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -58,6 +59,16 @@ class Catalogue(msgspec.Struct, frozen=True):
     def stages_with(self, kind: str) -> list[str]:
         """The stages that have a type of this name."""
         return [stage for stage in STAGES if kind in self.types(stage)]
+
+    def tables_with(self, option: str) -> list[str]:
+        """The tables that have an option of this name; a component that cannot be imported is passed over."""
+        found = [section for section in SINGLE if option in fields_of(section_options(section))]
+        for stage in STAGES:
+            for kind in self.types(stage):
+                with contextlib.suppress(ImportError):
+                    if option in fields_of(self.component(stage, kind).options):
+                        found.append(f"{stage}.{kind}")
+        return found
 
 
 BUILT_IN = Catalogue(COLLECTORS, PROCESSORS, DESTINATIONS)

@@ -21,12 +21,20 @@ from agent.secrets import Secrets, looks_secret
 S = TypeVar("S", bound=Options)
 Path = tuple[Step, ...]
 
+MOST_TABLES = 2
+"""An option that more tables have is not one that was written into the wrong one."""
+
 _STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
 
 
-def convert(table: Table, options: type[S], secrets: Secrets) -> tuple[S | None, list[Fault]]:
-    """The options that ``table`` gives and no faults, or None and every fault of it. Registers its secrets."""
-    reading = _Reading(table, secrets)
+def convert(
+    table: Table, options: type[S], secrets: Secrets, tables_with: Callable[[str], list[str]]
+) -> tuple[S | None, list[Fault]]:
+    """The options that ``table`` gives and no faults, or None and every fault of it. Registers its secrets.
+
+    ``tables_with`` names the tables that have an option, and is asked for what is no option of this one.
+    """
+    reading = _Reading(table, secrets, tables_with)
     values = reading.struct(table.values, options, ())
     sound = {key: value for key, value in values.items() if key not in reading.unsound}
     try:
@@ -46,9 +54,10 @@ class _Reading:
     """One walk over a table; ``faults`` grows, and ``unsound`` names the options they are in. What is hidden is never
     quoted."""
 
-    def __init__(self, table: Table, secrets: Secrets) -> None:
+    def __init__(self, table: Table, secrets: Secrets, tables_with: Callable[[str], list[str]]) -> None:
         self.table = table
         self.secrets = secrets
+        self.tables_with = tables_with
         self.faults: list[Fault] = []
         self.unsound: set[str] = set()
 
@@ -59,7 +68,8 @@ class _Reading:
             if not path and key in self.table.broken:
                 continue
             if key not in fields:
-                hint = did_you_mean(key, fields, "the options are")
+                hint = did_you_mean(key, fields) or self._elsewhere(key, path)
+                hint = hint or did_you_mean(key, fields, "the options are")
                 self.faults.append(self.table.fault(f"is not an option{hint}", (*path, key), of_value=False))
             else:
                 before = len(self.faults)
@@ -68,6 +78,12 @@ class _Reading:
                     self.unsound.add(key)
         self._missing(values, fields, path)
         return read
+
+    def _elsewhere(self, key: str, path: Path) -> str:
+        """``; it is one of [x]`` where few tables have an option of that name."""
+        tables = [] if path else self.tables_with(key)
+        named = " and ".join(f"[{table}]" for table in tables)
+        return f"; it is one of {named}" if 0 < len(tables) <= MOST_TABLES else ""
 
     def _missing(self, values: Mapping[str, object], fields: Mapping[str, Any], path: Path) -> None:
         for name, field in fields.items():

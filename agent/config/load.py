@@ -114,7 +114,7 @@ class _Loading:
 
     def _read(self, table: Table, options: type[S]) -> S | None:
         self.faults += expand_table(table, self.environ, self.secrets)
-        read, faults = convert(table, options, self.secrets)
+        read, faults = convert(table, options, self.secrets, self.gathered.catalogue.tables_with)
         self.faults += faults
         return read
 

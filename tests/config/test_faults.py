@@ -44,6 +44,7 @@ FILES = {
     f'[collect.file]\n{PATHS}pahts = ["a"]': "3:1: [collect.file] pahts: is not an option; did you mean 'paths'?",
     "[spool]\nzzz = 1": "2:1: [spool] zzz: is not an option; the options are "
     "max_age_seconds, max_bytes, quarantine_bytes, reserve_bytes, retire_after_seconds",
+    "[collect.journal]\nmatching = 1": "2:1: [collect.journal] matching: is not an option; it is one of [process.drop]",
     "[collect.file]": "1:1: [collect.file] paths is required; give an array of strings that is not empty",
     "[collect.file.a]": "1:1: [collect.file.a] paths is required; give an array of strings that is not empty",
     '[[process.redact.patterns]]\nname = "x"': "1:1: [process.redact] patterns[0]: pattern is required; give a string",
