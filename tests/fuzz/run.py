@@ -68,10 +68,11 @@ def instrument() -> list[str]:
     sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - a line for each function that is instrumented
     try:
         with atheris.instrument_imports(include=["agent"]):
+            from agent.collect.host import SUBJECTS
             from agent.wire.formats import FORMATS
             from tests.fuzz.targets import TARGETS
 
-            for module in FORMATS.values():
+            for module in (*FORMATS.values(), *(subject.module for subject in SUBJECTS.values())):
                 importlib.import_module(module)
     finally:
         sys.stderr = sys.__stderr__

@@ -6,16 +6,22 @@ Each target takes any bytes; what a reader documents that it raises is no fault.
 from __future__ import annotations
 
 import tempfile
+import zlib
 from array import array
 from contextlib import suppress
 from pathlib import Path
 
+import msgspec
 import tomli
 
 from agent.batch import Family, Logs, Metrics
 from agent.cli.logs_reading import Reader, in_order
+from agent.collect.container.details import Known
+from agent.collect.container.places import Engine, Place
+from agent.collect.file.cursor import decode as decode_cursor
 from agent.config.locate import Node, locate
 from agent.export.loki.faults import blamed
+from agent.spool.positions_copy import decode as decode_copy
 from agent.wire.entries import Entries, opened
 from agent.wire.exported import ExportedError, decode
 from agent.wire.exposition import document, openmetrics, text
@@ -39,8 +45,6 @@ def spooled(data: bytes) -> None:
 
 def _resealed(data: bytes) -> bytes | None:
     """The payload with the checksum that it should have."""
-    import zlib
-
     if len(data) < 9:
         return None
     crc = zlib.crc32(data[5:], zlib.crc32(bytes(8)))
@@ -151,6 +155,7 @@ def own_logs(data: bytes) -> None:
             assert list(application.lines()) == []
 
 
+ENGINES: tuple[Engine, ...] = ("docker", "podman")
 LOGS = Logs("file", (("job", "a"),), b"one\ntwo\n" + b"x" * 3000 + b"\n", 3, first_time_ns=1_795_197_600 * 10**9)
 
 
@@ -159,3 +164,22 @@ def answers(data: bytes) -> None:
     reason, poison = blamed(data.decode(errors="replace"), [LOGS])
     assert reason is None or reason
     assert poison is None or all(0 <= index < LOGS.count for index in poison(LOGS))
+
+
+def container_details(data: bytes) -> None:
+    """What an engine keeps of its containers, in a file that may be anything."""
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as made:
+        file = Path(made) / "config"
+        file.write_bytes(data)
+        for engine in ENGINES:
+            details, fault = Known().of(Place(engine, "a", (), str(file)), 0.0)
+            assert fault or isinstance(details.name, str)
+
+
+def positions(data: bytes) -> None:
+    """Positions: the second copy of all, whole or not, and the one of a file."""
+    for copy in (data, b"%08x\n%b" % (zlib.crc32(data), data)):
+        with suppress(ValueError, RecursionError, msgspec.MsgspecError):
+            decode_copy(copy)
+    cursor = decode_cursor(data.decode(errors="surrogateescape"))
+    assert cursor is None or 0 <= cursor.before.length <= cursor.offset

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from agent.wire.formats import FORMATS
 from agent.wire.formats.cri import FORMAT as CRI
 from agent.wire.formats.docker import FORMAT as DOCKER
-from tests.fuzz import frames, lines, stored
+from tests.fuzz import frames, kernel, lines, secret, stored, web
 
 Target = Callable[[bytes], None]
 
@@ -30,5 +30,13 @@ TARGETS: dict[str, Callable[[], Target]] = {
     "configuration": lambda: stored.configuration,
     "own_logs": lambda: stored.own_logs,
     "answers": lambda: stored.answers,
+    "answers_remote_write": lambda: web.said,
+    "http_requests": lambda: web.request,
+    "http_answers": lambda: web.answer,
+    "kernel_files": kernel.kernel_target,
+    "container_details": lambda: stored.container_details,
+    "positions": lambda: stored.positions,
+    "redact": secret.redact_target,
+    "messages": lambda: secret.messages,
 }
 """Each makes its target, and imports nothing that the others do not."""

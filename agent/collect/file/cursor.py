@@ -90,7 +90,7 @@ def decode(value: str) -> Cursor | None:
     """The cursor in ``value``, or None where it is none: then the file is read again from its beginning."""
     try:
         kept = _kept(value)
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
     cursor = Cursor(
         kept.path,
@@ -108,7 +108,7 @@ def decode(value: str) -> Cursor | None:
 
 
 def _kept(value: str) -> _Kept:
-    """Raises ValueError, TypeError, KeyError or AttributeError for what is no position."""
+    """Raises ValueError, TypeError, KeyError, AttributeError or RecursionError for what is no position."""
     try:
         return _KEPT.decode(value)
     except msgspec.DecodeError:  # a name that is not UTF-8 is no text to msgspec
