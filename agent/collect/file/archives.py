@@ -22,11 +22,12 @@ from msgspec.structs import replace
 
 from agent.clock import NANOSECONDS, Time
 from agent.collect.file.archive import ARCHIVE, Archive, Claim, Unfinished, holds
-from agent.collect.file.cursor import Cursor, decode
+from agent.collect.file.cursor import Cursor
 from agent.collect.file.discovery import Discovery
 from agent.collect.file.finished import Finished
 from agent.collect.file.heirs import Heirs
-from agent.collect.file.identity import Inode, Replaced, inode_of, inode_of_key, key_at
+from agent.collect.file.identity import Inode, Replaced, inode_of, key_at
+from agent.collect.file.left import Left
 from agent.collect.file.options import FileOptions
 from agent.collect.file.origins import alike, compared, known_files, likeliest
 from agent.collect.file.rests import Rest, Rests, is_unread
@@ -56,22 +57,14 @@ class Archives:
         self._queue: dict[Archive, None] = {}
         self._rests = Rests()
         self._finished = Finished(followed.pending, options.forget_after_seconds)
-        self._left: dict[str, Cursor] = {}
         self._discovery = Discovery(options.paths, options.exclude, options.max_directories)
+        self._left = Left(followed, self._finished, self._discovery)
         self.naming = any(path.endswith(SUFFIXES) for path in options.paths)
         self._heirs = Heirs(followed.guard, loosely=self.naming)
 
     def load(self, positions: Mapping[str, str]) -> None:
         """Takes in the positions as they were committed."""
-        for key, value in positions.items():
-            if key.startswith(ARCHIVE):
-                cursor = decode(value)
-                if cursor is None:
-                    self._followed.pending[key] = None
-                elif cursor.done:
-                    self._finished.load(key, cursor)
-                else:
-                    self._left[key] = cursor
+        self._left.load(positions)
 
     def __len__(self) -> int:
         """How many have something to read."""
@@ -164,21 +157,8 @@ class Archives:
 
     def resume(self) -> None:
         """Takes in those that were not read to their end when the agent stopped."""
-        left, self._left = self._left, {}
-        for key, cursor in left.items():
-            inode = inode_of_key(key.removeprefix(ARCHIVE))
-            directories = (os.path.dirname(cursor.path), *sorted(self._followed.directories))
-            where = None
-            with contextlib.suppress(OSError):
-                where = None if inode is None else self._followed.names.search(inode, directories)
-            if where is None or inode is None:
-                self._gone(key, cursor.path)
-                continue
-            named = self._discovery.matches(where)
-            if cursor.offset or not named:
-                self._enqueue(Archive.at(inode, key, where, cursor, named=named))
-            else:  # of which nothing was read: it may yet prove to be made of a file that is known
-                self._enqueue(Archive(inode, key, where, where, named=named))
+        for archive in self._left.resume():
+            self._enqueue(archive)
 
     def _read(self, archive: Archive, now: Time) -> Piece | None:
         archive.open()
@@ -275,12 +255,15 @@ class Archives:
                 self._followed.give_up(key)
 
     def _was_read(self, key: str, cursor: Cursor, heirs: list[tuple[str, Inode]]) -> bool:
-        """Whether what a file that is gone held more has been read, or is, in one of the compressed ones."""
+        """Whether what a file that is gone held more has been read, or is, in one of the compressed ones. Where that
+        waits for another file its position is kept: that may prove not to be what was compressed."""
         for path, inode in heirs if cursor.unread_bytes else ():
-            known = inode in self._known or self._finished.is_read(path, inode)
-            if (self._heirs.free(inode) and known) if is_unread(cursor) else holds(inode, path, cursor):
+            known, unread = self._known.get(inode), is_unread(cursor)
+            met = known is not None or self._finished.is_read(path, inode)
+            if (self._heirs.free(inode) and met) if unread else holds(inode, path, cursor):
                 self._heirs.take(inode)
-                self._followed.went_on(key, cursor.path)
+                if unread or known is None or known.settled:
+                    self._followed.went_on(key, cursor.path)
                 return True
         return False
 
@@ -352,11 +335,7 @@ class Archives:
                 return
         self._drop(archive)
         if archive.settled or archive.named:
-            self._gone(archive.key, archive.shown)
-
-    def _gone(self, key: str, path: str) -> None:
-        self._followed.pending[key] = None
-        self._followed.faults.archive_gone(path)
+            self._left.gone(archive.key, archive.cursor(), archive.shown)
 
     def _failed(self, archive: Archive, error: Exception) -> None:
         archive.error = getattr(error, "strerror", None) or str(error)
@@ -374,7 +353,7 @@ class Archives:
         self._known[archive.inode] = archive
         self._queue[archive] = None
         archive.error = ""
-        if archive.settled or archive.named:
+        if archive.settled or (archive.named and self._finished.get(archive.key) is None):
             self._followed.pending[archive.key] = archive.cursor().encode()
         self._advance()
 
@@ -387,7 +366,7 @@ class Archives:
         archive.close()
         self._known.pop(archive.inode, None)
         if archive.settled or archive.named:
-            self._followed.pending[archive.key] = None
+            self._finished.let_be(archive.key)
         self.release(archive)
         self._decided(archive)
 

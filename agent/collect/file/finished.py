@@ -1,6 +1,7 @@
 """This file keeps the positions of compressed files that were read to their end, so that each is read once.
 
-One that is gone is kept for a while: a copy of it, or itself under another inode, is known by what it holds.
+One that is gone is kept for a while, also where it was left before its end: a copy of it, or itself under another
+inode, is known by what it holds.
 """
 
 from __future__ import annotations
@@ -43,6 +44,11 @@ class Finished:
         """It was read to its end, and to be kept so."""
         self._cursors[key] = cursor
         self._pending[key] = cursor.encode()
+
+    def let_be(self, key: str) -> None:
+        """Nothing of that key is read on; what was read to its end stays known."""
+        cursor = self._cursors.get(key)
+        self._pending[key] = None if cursor is None else cursor.encode()
 
     def as_it_was(self, inode: Inode, status: os.stat_result) -> bool:
         """Whether the file was known to be finished and has not changed since, without asking for its key."""

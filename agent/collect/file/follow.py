@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from agent.clock import NANOSECONDS, Time
 from agent.collect.file.absent import Absent
 from agent.collect.file.archives import Archives
+from agent.collect.file.copies import copy_of
 from agent.collect.file.cursor import Cursor
 from agent.collect.file.faults import Faults
 from agent.collect.file.identity import GONE, Inode, file_key, gone_key, inode_of_key
@@ -137,17 +138,32 @@ class Followed:
     def seek(
         self, file: Tail | Inode, key: str, where: str | None, cursor: Cursor, now: Time, *, truncated: bool = False
     ) -> bool:
-        """Keeps the position of a file that is gone until a compressed one goes on for it, or none is left that may.
+        """Keeps the position of a file that is gone until a compressed one goes on for it, or none is left that may;
+        a plain copy goes on at once, which is looked for before where it was ``truncated``.
 
         Where there is none what was not read is counted, and False returned; not so of one that was ``truncated``.
         """
         tail, inode = (file, file.inode) if isinstance(file, Tail) else (None, file)
+        if not truncated and self._copied(key, where, cursor, now):
+            self.archives.release(tail)
+            return True
         gone = replace(cursor, gone=cursor.gone or now.wall_ns // NANOSECONDS)
         self._hold(inode, key, gone)
         sought = self.archives.seek(key, where, gone, tail)
         if not sought:
             self.give_up(key, counted=truncated)
         return sought
+
+    def _copied(self, key: str, where: str | None, cursor: Cursor, now: Time) -> bool:
+        """Whether a plain copy goes on for a file that is gone; both positions are committed together."""
+        found = copy_of(self, key, where, cursor)
+        if found is None:
+            return False
+        copy, status = found
+        self._forget(key)
+        self.follow(copy, status, now)
+        self.pending[copy.key] = copy.cursor().encode()
+        return True
 
     def give_up(self, key: str, *, counted: bool = False) -> None:
         """No compressed file holds the rest of a file that is gone: it is lost. Its position is kept for its return,

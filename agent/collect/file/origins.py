@@ -1,7 +1,8 @@
 """This file finds out which file a compressed one was made of, among those that are followed, gone, or compressed.
 
 The beginning and the bytes right before the offset tell. Where several are in it, names and times choose: one that lies
-beside it under its name, one that was last written to when it was, one of whose rotations it has the name.
+beside it under its name, one of which more than the name is known, one that was last written to when it was, one of
+whose rotations it has the name.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ def _may_become(tail: Tail | None, archive: Archive) -> bool:
     return tail.where == stem or (not_younger and any(rotated_names([stem], {tail.path})))
 
 
-def _likeness(archive: Archive, claim: Claim) -> tuple[bool, bool, bool, bool, int]:
+def _likeness(archive: Archive, claim: Claim) -> tuple[bool, bool, bool, bool, bool, int]:
     """The smallest is the likeliest."""
     stem, cursor, tail = stem_of(archive), claim.cursor, claim.tail
     beside = tail is not None and tail.where == stem
@@ -91,6 +92,7 @@ def _likeness(archive: Archive, claim: Claim) -> tuple[bool, bool, bool, bool, i
     named = cursor.path.startswith(archive.shown.partition(".")[0])
     return (
         not beside,
+        not cursor.offset,
         claim.key.startswith(ARCHIVE),
         cursor.mtime_ns != archive.packed[1],
         not (rotated or named),

@@ -201,11 +201,11 @@ class Turns:
 
     def _copy_of(self, tail: Tail, now: Time) -> Tail | None:
         """The file beside ``tail`` that holds what ``tail`` held, set to go on at its offset."""
-        if not (tail.prefix.length or tail.before.length) or tail.where is None:
+        if not (tail.prefix.length or tail.before.length):
             return None
         guard, tails = self._followed.guard, self._followed.tails
         candidates = copies(
-            os.path.dirname(tail.where),
+            os.path.dirname(tail.where or tail.path),
             tail.offset,
             tail.prefix,
             lambda path, inode: guard.refuses(os.path.realpath(path), inode),
