@@ -26,8 +26,8 @@ LEAST_KILLS = 30
 """With what happens around them, every happening, rotation and mood there is comes at least once."""
 DEATHS = ("killed at once",) * 3 + ("killed",) * 8 + ("stopped",)
 LONGER_SECONDS = 900
-MOST_AGAIN = 0.5
-"""Of all records, the part that may be read twice: after one kill in a hundred an archive is, be it the largest."""
+MOST_AGAIN = 50
+"""Records of archives that may be read twice, however often it is killed: what is known is not read again."""
 PARSED = """parse = "{shape}"
 timezone = "UTC"
 join_seconds = 5.0
@@ -78,7 +78,7 @@ def test_no_line_is_lost_where_compressed_files_are_read_whoever_made_them(tmp_p
         assert ledger["waiting"] == 0
         assert ledger["dropped"] == {}
         again = ledger["read"] - found.written
-        assert 0 <= again <= MOST_AGAIN * found.written  # read again where it is in doubt whether it was read
+        assert 0 <= again <= MOST_AGAIN  # read again where it is in doubt whether it was read
 
 
 def announce(disk: Path | None) -> None:

@@ -26,6 +26,7 @@ from typing import IO, Any, TypeVar
 from tests.agent_process import AgentProcess, AgentProcessError, command, started, written
 from tests.torture.disk import Ballast
 from tests.torture.lines import NAMES, POISON_BYTES
+from tests.torture.taken import Taken, said
 from tests.torture.verifier import Line, Verdict, verdict
 from tests.torture.writer import PACKERS
 
@@ -221,6 +222,7 @@ class World:
         self.poison = poison
         self._environ = NOT_MEASURED | (environ or {})
         self.backend = Backend(folder, LINE_BYTES if poison else 2 * POISON_BYTES)
+        self.taken = Taken(self.backend.journal, shape)
         self.logs = Logs(folder / "logs", seed, bytes_a_second, shape, archives=archives)
         self.ballast = Ballast(state.parent) if state else None
         """What may fill the disk of the state, where it has one of its own."""
@@ -352,8 +354,7 @@ class World:
         """The lines that were refused for good and are kept."""
         answer = command(self.config, "spool", "export", "--quarantine", env=os.environ | NOT_MEASURED)
         assert answer.returncode == 0, answer.stderr
-        found = re.findall(r"[^a-z]([a-z]+) (\d+) at \d+\.\d+ ", answer.stdout)
-        return {(name, int(number)) for name, number in found}
+        return set(said(answer.stdout.encode().splitlines()))
 
     def verdict(self) -> Verdict:
         """What became of everything that was written."""
@@ -384,13 +385,28 @@ class World:
             time.sleep(0.1)
 
     def caught_up(self, agent: AgentProcess, within_seconds: float = 60.0) -> bool:
-        """Whether all that the paused writer has written is committed."""
-        total = self.logs.do("count")
+        """Whether all that the paused writer has written is committed: each of the records, however many are."""
+        total, deadline = self.logs.do("count"), time.monotonic() + within_seconds
         with suppress(AgentProcessError):
             self.wait_for(agent, lambda status: self.read(status) >= total and not behind(status), within_seconds)
+            while self.not_taken():
+                if time.monotonic() > deadline:
+                    return False
+                time.sleep(0.1)
             self.logs.do("looked")
             return True
         return False
+
+    def not_taken(self) -> bool:
+        """Whether some record that was counted is nowhere to be found. What waits is looked at before what was stored,
+        where it goes."""
+        self.taken.journal()
+        for kept in (("--quarantine",), ("--lane", "loki/logs")):
+            if self.taken.lacks(self.logs.written):
+                answer = command(self.config, "spool", "export", *kept, env=os.environ | NOT_MEASURED)
+                self.taken.add(said(answer.stdout.encode().splitlines()))
+                self.taken.journal()
+        return self.taken.lacks(self.logs.written)
 
     @staticmethod
     def read(status: dict[str, Any]) -> int:
