@@ -56,11 +56,12 @@ class Source(Protocol):
 
 
 @runtime_checkable
-class Receiving(Protocol):
-    """A source that others send to, who hold what the kernel took for arrived."""
+class Finishing(Protocol):
+    """A source that is not to be ended anywhere: others have sent to it, who hold what the kernel took for arrived, or
+    it has given a part of what moves its position as a whole."""
 
     def rest(self) -> AsyncGenerator[Batch, None]:
-        """What had been sent and was not given yet: asked for once, when the source is ended, behind the last batch
+        """What was begun or sent and was not given yet: asked for once, when the source is ended, behind the last batch
         that it gave. It does not wait for more."""
         ...
 

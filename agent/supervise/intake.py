@@ -17,7 +17,7 @@ from msgspec import Struct
 from agent.batch import Batch
 from agent.clock import Clock
 from agent.config.model import Configured
-from agent.contract import Context, Receiving, Source
+from agent.contract import Context, Finishing, Source
 from agent.ownlogs import Repeating, correlated
 from agent.ownmetrics import Meter
 from agent.process.chain import Chain, Step
@@ -197,7 +197,7 @@ async def _read(
                 async with _closing(source) as batches:
                     await _take_all(batches, untaken, intake, spool, state, troubles)
             except asyncio.CancelledError:
-                if isinstance(source, Receiving):
+                if isinstance(source, Finishing):
                     await _take_rest(source, untaken, intake, context)
                 raise
     finally:
@@ -226,9 +226,9 @@ async def _take_all(
     state.state = "ended"
 
 
-async def _take_rest(source: Receiving, untaken: list[Batch], intake: Intake, context: Context) -> None:
-    """Takes in what a source was sent before it was ended, the batch that still waited for room first. What there is
-    no time or room for is lost, and counted."""
+async def _take_rest(source: Finishing, untaken: list[Batch], intake: Intake, context: Context) -> None:
+    """Takes in what a source had begun or been sent before it was ended, the batch that still waited for room first.
+    What there is no time or room for is lost, and counted, unless it can be read again."""
 
     async def take() -> None:
         for batch in [*untaken]:
@@ -245,9 +245,16 @@ async def _take_rest(source: Receiving, untaken: list[Batch], intake: Intake, co
         (failure,) = await asyncio.gather(taking, return_exceptions=True)
     if failure is not None:
         why = f"not within {REST_SECONDS:g} s" if late else f"{type(failure).__name__}: {failure}"
-        lost_bytes = sum(batch.size_bytes for batch in untaken)
-        log.warning("%s was ended before all that had been sent to it could be taken in: %s", context.name, why)
-        context.meter.add(LOST, lost_bytes, (context.name, "ended"))
+        _say_untaken(untaken, why, context)
+
+
+def _say_untaken(untaken: Sequence[Batch], why: str, context: Context) -> None:
+    """What has an origin lies there still, before the position."""
+    if untaken and all(batch.origin is not None for batch in untaken):
+        log.info("%s was ended in the middle of what it read, which it reads again: %s", context.name, why)
+        return
+    log.warning("%s was ended before all that had been sent to it could be taken in: %s", context.name, why)
+    context.meter.add(LOST, sum(batch.size_bytes for batch in untaken), (context.name, "ended"))
 
 
 @asynccontextmanager

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from agent.batch import Batch
+from agent.batch import Batch, Origin
 from agent.contract import Context
 from agent.ownlogs import correlation_id
 from agent.spool.spool import Spool
@@ -227,6 +228,29 @@ async def test_a_source_that_is_ended_once_more_while_it_gives_its_rest_leaves_n
         await resting.wait()
         await pipeline.end(agent.pipeline.collecting)
         assert closed.is_set()
+
+
+async def test_what_can_be_read_again_and_found_no_room_when_its_source_was_ended_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Begun(Sent):
+        async def batches(self) -> AsyncIterator[Batch]:
+            yield replace(line(self.name, 1), origin=Origin("a.log", 0, 7))
+
+    monkeypatch.setattr(intake, "REST_SECONDS", 0.01)
+    sink, waiting = Sink(), asyncio.Event()
+
+    async def wait_for_room(self: Spool, batches: Sequence[Batch]) -> None:
+        waiting.set()
+        await forever()
+
+    monkeypatch.setattr(Spool, "wait_for_room", wait_for_room)
+    collect = [configured("collect", "sent", Begun)]
+    async with running(tmp_path, collect, export=[configured("export", "sink", sink)]) as agent:
+        await waiting.wait()
+        await pipeline.end(agent.pipeline.collecting)
+        assert agent.meter.numbers("telemetry_agent_source_lost_total") == {}
+    assert "could be taken in" not in caplog.text
 
 
 async def test_batches_are_closed_before_their_source_is(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ handed on whole, and only then the next: while the spool is full journalctl wait
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -45,6 +46,8 @@ class JournalSource:
         self._journalctl = Following(options, context, worker, self._batches.fields)
         self._cursor = context.positions.get(KEY)
         self._committed_at = self._clock.monotonic_seconds()
+        self._begun: deque[Logs] = deque()
+        """What of a block was not given yet."""
 
     async def batches(self) -> AsyncGenerator[Batch, None]:
         if self._cursor is None:  # committed at once: what is written from now on is read, whatever happens
@@ -57,9 +60,16 @@ class JournalSource:
                 self._cursor = ""
                 continue
             batches, cursor = await self._worker.run(self._take, block)
-            for batch in batches:
-                yield batch
+            self._begun += batches
+            while self._begun:
+                yield self._begun.popleft()
             self._cursor = cursor
+
+    async def rest(self) -> AsyncGenerator[Batch, None]:
+        """What is left of the block that was begun: the last of it moves the position, without which all of it would
+        be read again."""
+        while self._begun:
+            yield self._begun.popleft()
 
     async def reread(self, origin: Origin) -> Logs | None:
         """The records at ``origin`` as they were handed on, or None where the journal no longer has them."""

@@ -533,6 +533,24 @@ async def test_only_the_last_batch_of_a_block_moves_the_position(reading: Readin
     assert records[-1].positions[0].value == last[0]
 
 
+async def test_a_source_that_is_ended_in_the_middle_of_a_block_gives_the_rest_so_that_none_of_it_is_read_again(
+    reading: Reading, journal: FakeJournal
+) -> None:
+    for number in range(20):
+        last = journal.write(f"line {number}", unit=f"unit{number % 4}.service")
+    async with reading.open() as read:
+        given = len(await read(1))
+        while reading.batches[-1].positions:  # one slow journalctl, and a block of a single entry
+            given += len(await read(1))
+        assert reading.source is not None
+        rest = [batch async for batch in reading.source.rest()]
+        assert [batch async for batch in reading.source.rest()] == []
+    assert given < 20
+    assert rest[-1].positions
+    if given + sum(batch.count for batch in rest) == 20:
+        assert rest[-1].positions[0].value == last[0]
+
+
 async def test_at_rest_nothing_is_woken(reading: Reading, journal: FakeJournal) -> None:
     journal.write("one")
     async with reading.open() as read:
