@@ -30,6 +30,16 @@ STOPPED_WITHIN_SECONDS = 2
 ROLLED_BACK_WITHIN_SECONDS = 30
 TRIES = 5
 """How often a time is taken of which the best counts: of a machine with other things to do one says nothing."""
+WATCHDOG_SECONDS = 3
+LESS_THAN_A_LAST_TRY_SECONDS = 0.7
+HANGING = 'import signal; signal.signal(signal.SIGUSR2, lambda *_: __import__("time").sleep(1000))'
+"""In a .pth file: a handler of Python's runs in the thread of the loop, which then stands still."""
+SILENT = """
+import socket
+listening, accepted = socket.create_server(("127.0.0.1", 3100)), []
+while True:
+    accepted.append(listening.accept())
+"""
 SECRETS = ("first-of-two-tokens", "second-of-two-tokens")
 KILLER, WRITER = (str(Path(__file__).parent / name) for name in ("killer.py", "writer.py"))
 LEAST_STEPS = 20
@@ -177,18 +187,52 @@ def test_a_killed_agent_is_started_again_and_nothing_is_lost(installed: Installe
     assert law_holds(installed)
 
 
-def test_the_watchdog_ends_an_agent_that_hangs_and_nothing_is_lost(installed: Installed) -> None:
+@pytest.mark.parametrize("number", ["STOP", "USR2"], ids=["everything stands still", "only the loop does"])
+def test_the_watchdog_ends_an_agent_that_hangs_and_nothing_is_lost(installed: Installed, number: str) -> None:
+    installed.machine.sh(
+        f"echo '{HANGING}' >$(echo /opt/telemetry-agent/current/lib/python3.*/site-packages)/hanging.pth"
+    )
     configure(installed, COUNTING)
-    installed.machine.write(f"/etc/systemd/system/{UNIT}.d/watchdog.conf", "[Service]\nWatchdogSec=3s\n")
-    installed.machine.sh(f"systemctl daemon-reload; systemctl restart {UNIT}")
+    watched(installed)
     with load(installed):
         pid = installed.pid()
-        installed.machine.run("kill", "-STOP", str(pid))
+        installed.machine.run("kill", f"-{number}", str(pid))
         installed.until(
             lambda: installed.pid() not in (0, pid) and installed.show("ActiveState") == "active",
             "the watchdog to have it started again",
         )
     assert "Watchdog timeout" in installed.said(200)
+    assert law_holds(installed)
+
+
+def watched(agent: Installed) -> None:
+    agent.machine.write(f"/etc/systemd/system/{UNIT}.d/watchdog.conf", f"[Service]\nWatchdogSec={WATCHDOG_SECONDS}s\n")
+    agent.machine.sh(f"systemctl daemon-reload; systemctl restart {UNIT}")
+
+
+def test_a_dead_destination_does_not_stop_the_watchdogs_ping(installed: Installed) -> None:
+    configure(installed, '[collect.journal]\nstart_at = "beginning"\n[export.loki]\nurl = "http://127.0.0.1:9"\n')
+    watched(installed)
+    pid = installed.pid()
+    installed.until(lambda: installed.status()["lanes"][0]["state"] == "open", "the destination to be given up for now")
+    time.sleep(3 * WATCHDOG_SECONDS)
+    assert (installed.pid(), installed.show("NRestarts")) == (pid, "0")
+
+
+def test_a_stop_that_takes_longer_than_systemd_would_wait_asks_for_the_time(installed: Installed) -> None:
+    """The last try at a destination that hangs takes a second; what is held is on the disk all the same."""
+    machine = installed.machine
+    machine.write("/root/hanging.py", SILENT)
+    machine.run("systemd-run", "-q", "--unit=hanging", "python3", "/root/hanging.py")
+    short = f"[Service]\nTimeoutStopSec={LESS_THAN_A_LAST_TRY_SECONDS}s\n"
+    machine.write(f"/etc/systemd/system/{UNIT}.d/stop.conf", short)
+    machine.run("systemctl", "daemon-reload")
+    configure(installed, '[collect.journal]\nstart_at = "beginning"\n[export.loki]\nurl = "http://127.0.0.1:3100"\n')
+    installed.until(lambda: installed.status()["lanes"][0]["state"] == "sending", "a request that is not answered")
+    began = time.monotonic()
+    machine.run("systemctl", "stop", UNIT)
+    assert time.monotonic() - began > LESS_THAN_A_LAST_TRY_SECONDS
+    assert installed.show("Result") == "success", installed.said()
     assert law_holds(installed)
 
 
@@ -239,6 +283,28 @@ def test_a_credential_is_encrypted_reaches_the_agent_and_is_rotated(clean: Insta
         "/bin/sh", "-c", f"grep -rlF {SECRETS[1]} /etc /var /opt /run 2>/dev/null; :"
     ).split()
     assert [path for path in everywhere if not path.startswith("/run/credentials/")] == []
+
+
+def test_a_token_is_a_file_of_roots_where_systemd_cannot_encrypt_and_addresses_come_from_the_environment(
+    clean: Installed,
+) -> None:
+    clean.machine.write("/root/receiver.py", RECEIVER)
+    clean.machine.write("/root/right", SECRETS[0])
+    clean.machine.write("/root/token", SECRETS[0])
+    clean.machine.run("systemd-run", "-q", "--unit=receiver", "python3", "/root/receiver.py")
+    clean.machine.sh("mount --bind /bin/false $(command -v systemd-creds)")
+    given = {"METRICS_URL": "http://127.0.0.1:9091/write", "METRICS_USER": "", "TOKEN_FILE": "/root/token"}
+    environ = [f"TELEMETRY_AGENT_{name}={value}" for name, value in given.items()]
+    script = str(clean.source / "install.sh")
+    said = clean.machine.run("env", *environ, script, f"--offline={clean.offline}", "--yes", "--quiet", timeout=600)
+    assert said == "", "--quiet says only what fails"
+    assert clean.machine.read("/root/asked").splitlines()[-1] == f"Bearer {SECRETS[0]} True"
+    stored = "/etc/telemetry-agent/credentials/telemetry-agent.token"
+    assert clean.machine.run("stat", "-c", "%a %U", stored).strip() == "600 root"
+    assert clean.machine.read(stored) == SECRETS[0]
+    log = clean.machine.read("/var/log/telemetry-agent-install.log")
+    assert all(f"[{number}] " in log for number in range(1, 8)), "every step is logged, whatever is said"
+    assert SECRETS[0] not in log
 
 
 def test_it_comes_back_after_a_reboot_and_after_a_power_cut(installed: Installed) -> None:

@@ -213,6 +213,18 @@ def test_nobody_is_refused_during_a_restart_where_systemd_holds_the_sockets(inst
     assert syslog["state"] == "running"
 
 
+def test_a_datagram_that_comes_while_the_agent_is_away_starts_it_and_is_read(installed: Installed) -> None:
+    machine = installed.machine
+    machine.write("/etc/telemetry-agent/config.d/test.toml", ASKED.replace("tcp_listen", "udp_listen"))
+    machine.sh(f"systemctl stop {UNIT}; systemctl start telemetry-agent-syslog-udp.socket")
+    assert installed.show("ActiveState") == "inactive"
+    send = "import socket; s = socket.socket(type=socket.SOCK_DGRAM); s.connect(('127.0.0.1', 514)); "
+    machine.run("python3", "-c", send + "s.send(b'<13>Nov 20 16:40:01 host asking: while it was away')")
+    asked = "/var/lib/telemetry-agent/asked.jsonl"
+    installed.until(lambda: "while it was away" in machine.read(asked), "the datagram")
+    assert installed.show("ActiveState") == "active"
+
+
 def test_the_journal_shows_sentences_with_priorities_fields_and_the_audit_log(installed: Installed) -> None:
     machine = installed.machine
     machine.write("/etc/telemetry-agent/config.d/test.toml", '[agent]\nlog_levle = "debug"\n')
