@@ -119,7 +119,7 @@ class Shaped(Struct, frozen=True):
         return Columns(times, bytes(severities), unparsed)
 
     def joined(self, block: bytes, max_record_bytes: int, moment: Moment) -> Joined | None:
-        """As agent.wire.format.Joins has it."""
+        """As agent.wire.format.AtOnce has it."""
         if self.joining is None:
             return None
         shapes = self.heads or self.shapes

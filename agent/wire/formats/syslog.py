@@ -3,7 +3,7 @@
     <34>1 2003-10-11T22:14:15.003Z host app 123 ID47 [origin ip="192.0.2.1"][seq n="1"] text
     <34>Oct 11 22:14:15 host app[123]: text
 
-Agent/wire/syslogheads.py says which beginnings are known. In files the priority may be missing.
+Which beginnings are known says agent/wire/syslogheads.py. In files the priority may be missing.
 """
 
 from __future__ import annotations
