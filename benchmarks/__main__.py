@@ -69,7 +69,10 @@ def table(figures: list[Figure]) -> str:
 def in_readme(figures: list[Figure], measured_on: str) -> str:
     """The figures that are held to something, as the README shows them."""
     held = [cells(figure) for figure in figures if figure.target is not None]
-    rows = [(row[0], row[1], f"{row[2]}: {row[3]}", row[4], row[5]) for row in held]
+    rows = [
+        (name, measured, f"{beside}: {beside_measured}", ratio, f"{target}: **missed**" if missed else target)
+        for name, measured, beside, beside_measured, ratio, target, missed in held
+    ]
     head = [("", "measured", "beside it", "ratio", "held to"), ("---",) * 5]
     lines = ["| " + " | ".join(row) + " |" for row in [*head, *rows]]
     return "\n".join([*lines, "", f"Measured on {measured_on}.", ""])

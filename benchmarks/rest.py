@@ -134,10 +134,11 @@ def _one_start(start: str, job: Job, made: tuple[Path, str] | None, bare: int) -
     name = f"the whole default job at rest, {start}"
     if start == "restarted":
         yield Figure(f"{name}: CPU in a minute", spent * REST_SECONDS / took, "s", "a core", 60.0, 0.005, "ratio")
-    yield Figure(f"{name}: resident memory", resident / MB, "MB", "Python doing nothing", bare / MB)
-    yield Figure(f"{name}: anonymous memory", anonymous / MB, "MB", "Python doing nothing", bare / MB, 28.0)
+    beside = "Python doing nothing"
+    yield Figure(f"{name}: resident memory", resident / MB, "MB", beside, bare / MB)
+    yield Figure(f"{name}: anonymous memory", anonymous / MB, "MB", beside, bare / MB, 28.0)
     if charged is not None:
-        yield Figure(f"{name}: charged to its control group", charged / MIB, "MiB", "", bare / MIB, 37.4)
+        yield Figure(f"{name}: charged to its control group", charged / MIB, "MiB", beside, bare / MIB, 37.4)
 
 
 def _scrape(port: int) -> None:

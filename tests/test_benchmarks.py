@@ -120,6 +120,14 @@ def test_what_was_saved_is_loaded_again(tmp_path: Path) -> None:
     assert load(tmp_path / "ratios.json") == ([FIGURE], "a machine")
 
 
+def test_the_readme_says_what_was_missed() -> None:
+    rows = in_readme([FIGURE, replace(FIGURE, name="other", target=2.0)], "a machine").splitlines()
+    assert [row.rsplit(" | ", 1)[1] for row in rows if row.startswith(("| ship", "| other"))] == [
+        "≤ 1: **missed** |",
+        "≤ 2 |",
+    ]
+
+
 def test_the_readme_shows_the_committed_figures() -> None:
     shown = README.read_text().partition(TABLE_BEGINS)[2].partition(TABLE_ENDS)[0]
     assert shown == in_readme(*load(COMMITTED))
