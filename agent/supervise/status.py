@@ -231,5 +231,6 @@ def status_line(document: dict[str, Any]) -> str:
 
 
 def _lane_in_line(lane: dict[str, Any]) -> str:
-    waiting = lane["waiting_records"]
+    """An idle lane has sent all there is: what waits there is an acknowledgement, for the next commit."""
+    waiting = lane["waiting_records"] if lane["state"] != "idle" else 0
     return f"{lane['name']} {lane['state']}" + (f" ({waiting:,} waiting)" if waiting else "")

@@ -27,6 +27,11 @@ def test_the_line_tells_what_each_lane_does_and_what_it_holds() -> None:
     assert status_line({"sources": [], "lanes": []}) == "0 sources; no destinations"
 
 
+def test_an_idle_lane_whose_last_acknowledgement_goes_with_the_next_commit_is_idle_and_no_more() -> None:
+    lanes = [{"name": "remote_write/metrics", "state": "idle", "waiting_records": 1043}]
+    assert status_line({"sources": [1], "lanes": lanes}) == "1 source; remote_write/metrics idle"
+
+
 def test_spools_that_were_set_aside_are_listed(tmp_path: Path) -> None:
     for name in ("spool", "spool.damaged-2", "spool.damaged-1", "other"):
         (tmp_path / name).mkdir()
