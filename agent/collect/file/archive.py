@@ -48,7 +48,7 @@ class Archive(Tail):
     ``fitting`` those that were and are in it. When all were compared it is ``settled`` from where on it is read; until
     then its offset is 0. ``original`` is the file it was made of while that can still be read itself; only its name
     says so unless ``proven``. ``packed`` is its own size and time. ``begun_anew``: what was read of it is no longer in
-    it, and it is read again.
+    it, and it is read again. ``born_ns``: when the file it goes on for was born.
     """
 
     __slots__ = (
@@ -59,6 +59,7 @@ class Archive(Tail):
         "_unpacking",
         "_window",
         "begun_anew",
+        "born_ns",
         "claims",
         "ended",
         "fitting",
@@ -79,6 +80,7 @@ class Archive(Tail):
         self.settled = self.proven = False
         self.original: Tail | None = None
         self.begun_anew = False
+        self.born_ns = 0
         self.packed = 0, -1
         self._begin_unpacking()
 
@@ -94,7 +96,7 @@ class Archive(Tail):
         self.path, self.settled, self.claims = cursor.path, True, []
         self.offset, self.skipping = cursor.offset, cursor.skipping
         self.prefix, self.before = cursor.prefix, cursor.before
-        self.scanned = 0
+        self.scanned, self.born_ns = 0, cursor.born_ns
 
     def unsettle(self) -> None:
         """It is to be found out anew what it was made of; only of one that was not read yet."""
@@ -139,7 +141,7 @@ class Archive(Tail):
     def cursor(self, gone: int = 0) -> Cursor:
         size, mtime_ns = self.packed
         where = self.offset, size, mtime_ns, self.prefix, self.before, self.skipping, gone
-        return Cursor(self.path, *where, done=self.ended and not self.behind)
+        return Cursor(self.path, *where, done=self.ended and not self.behind, born_ns=self.born_ns)
 
     def holds_no_more(self, cursor: Cursor) -> bool:
         """Whether its last bytes say that it holds as many as were read, and it is called what one rotated file of

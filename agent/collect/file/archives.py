@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -26,7 +26,7 @@ from agent.collect.file.cursor import Cursor
 from agent.collect.file.discovery import Discovery
 from agent.collect.file.finished import Finished
 from agent.collect.file.heirs import Heirs
-from agent.collect.file.identity import Inode, Replaced, inode_of, key_at
+from agent.collect.file.identity import Inode, Replaced, born_ns_of_key, inode_of, key_at
 from agent.collect.file.left import Left
 from agent.collect.file.options import FileOptions
 from agent.collect.file.origins import alike, compared, known_files, likeliest
@@ -69,6 +69,11 @@ class Archives:
     def __len__(self) -> int:
         """How many have something to read."""
         return len(self._queue)
+
+    def births(self) -> Iterator[tuple[str, int]]:
+        """Names of the files that were compressed, and when these were born; before ``resume``."""
+        cursors = (cursor for known in (self._finished, self._left) for _, cursor in known)
+        yield from ((cursor.path, cursor.born_ns) for cursor in cursors if cursor.born_ns)
 
     def rests(self) -> dict[str, tuple[Archive, ...]]:
         """Those that hold the rest of files, or may, by the names these had."""
@@ -228,6 +233,7 @@ class Archives:
         if cursor is not None:
             archive.go_on_at(cursor)
         if key is not None and not key.startswith(ARCHIVE):
+            archive.born_ns = born_ns_of_key(key)
             self._rests.take(key)
             self._followed.went_on(key, archive.path)
             self._heirs.take(archive.inode)
@@ -255,14 +261,17 @@ class Archives:
                 self._followed.give_up(key)
 
     def _was_read(self, key: str, cursor: Cursor, heirs: list[tuple[str, Inode]]) -> bool:
-        """Whether what a file that is gone held more has been read, or is, in one of the compressed ones. Where that
-        waits for another file its position is kept: that may prove not to be what was compressed."""
+        """Whether what a file that is gone held more has been read, or is, in one of the compressed ones.
+
+        Its position is kept where that is not read yet: it waits for another file, which may prove not to be what was
+        compressed, or has not been looked into."""
         for path, inode in heirs if cursor.unread_bytes else ():
-            known, unread = self._known.get(inode), is_unread(cursor)
-            met = known is not None or self._finished.is_read(path, inode)
+            known, unread, read = self._known.get(inode), is_unread(cursor), self._finished.is_read(path, inode)
+            met = known is not None or read
             if (self._heirs.free(inode) and met) if unread else holds(inode, path, cursor):
                 self._heirs.take(inode)
-                if unread or known is None or known.settled:
+                settled = read or (known is not None and known.settled) or not self._discovery.matches(path)
+                if unread or settled:
                     self._followed.went_on(key, cursor.path)
                 return True
         return False
@@ -345,9 +354,9 @@ class Archives:
         self._decided(archive)
 
     def _end(self, archive: Archive) -> None:
-        self._drop(archive)
         if archive.named:
             self._finished.note(archive.key, replace(archive.cursor(), done=True))
+        self._drop(archive)
 
     def _enqueue(self, archive: Archive) -> None:
         self._known[archive.inode] = archive

@@ -7,6 +7,7 @@
      "before_bytes": 256, "before": "…",    fingerprint of the bytes right before the offset
      "skipping": false,                  the offset lies inside a line that was too long
      "done": false,                      a compressed file that was read to its end
+     "born_ns": 17…,                     a compressed file: when the one it was made of was born, 0 where nobody knows
      "gone": 0}                          since when it has not been seen, in seconds since the epoch; 0: it is there
 
 Readers pass over names they do not know, so that an older agent opens the positions of a newer one.
@@ -38,6 +39,7 @@ class Cursor(Struct, frozen=True):
     skipping: bool = False
     gone: int = 0
     done: bool = False
+    born_ns: int = 0
 
     @property
     def unread_bytes(self) -> int:
@@ -63,6 +65,7 @@ class Cursor(Struct, frozen=True):
                 "skipping": self.skipping,
                 "gone": self.gone,
                 **({"done": True} if self.done else {}),
+                **({"born_ns": self.born_ns} if self.born_ns else {}),
             }
         )
 
@@ -81,6 +84,7 @@ class _Kept(Struct):
     skipping: bool = False
     gone: int = 0
     done: bool = False
+    born_ns: int = 0
 
 
 _KEPT: Final = msgspec.json.Decoder(_Kept)
@@ -102,6 +106,7 @@ def decode(value: str) -> Cursor | None:
         kept.skipping,
         kept.gone,
         kept.done,
+        kept.born_ns,
     )
     sound = 0 <= cursor.before.length <= cursor.offset and cursor.prefix.length >= 0
     return cursor if sound else None

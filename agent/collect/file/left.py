@@ -16,7 +16,7 @@ from agent.collect.file.archive import ARCHIVE, Archive
 from agent.collect.file.cursor import Cursor, decode
 from agent.collect.file.discovery import Discovery
 from agent.collect.file.finished import Finished
-from agent.collect.file.identity import inode_of_key
+from agent.collect.file.identity import Inode, inode_of_key, key_at
 
 if TYPE_CHECKING:
     from agent.collect.file.follow import Followed
@@ -46,15 +46,16 @@ class Left:
                 else:
                     self._cursors[key] = cursor
 
+    def __iter__(self) -> Iterator[tuple[str, Cursor]]:
+        """Key and cursor of each that was not resumed yet."""
+        return iter(self._cursors.items())
+
     def resume(self) -> Iterator[Archive]:
         """Those that were not read to their end when the agent stopped, and are there; once."""
         cursors, self._cursors = self._cursors, {}
         for key, cursor in cursors.items():
             inode = inode_of_key(key.removeprefix(ARCHIVE))
-            directories = (os.path.dirname(cursor.path), *sorted(self._followed.directories))
-            where = None
-            with contextlib.suppress(OSError):
-                where = None if inode is None else self._followed.names.search(inode, directories)
+            where = self._where(inode, key, cursor.path)
             if where is None or inode is None:
                 self.gone(key, cursor, cursor.path)
                 continue
@@ -63,6 +64,15 @@ class Left:
                 yield Archive.at(inode, key, where, cursor, named=named)
             else:  # of which nothing was read: it may yet prove to be made of a file that is known
                 yield Archive(inode, key, where, where, named=named)
+
+    def _where(self, inode: Inode | None, key: str, path: str) -> str | None:
+        """Where it lies now; not where another file has its inode by now."""
+        with contextlib.suppress(OSError):
+            directories = (os.path.dirname(path), *sorted(self._followed.directories))
+            where = None if inode is None else self._followed.names.search(inode, directories)
+            if where is not None and inode is not None and ARCHIVE + key_at(where, inode) == key:
+                return where
+        return None
 
     def gone(self, key: str, cursor: Cursor, path: str) -> None:
         """It is gone before it was read to its end."""

@@ -33,14 +33,16 @@ class Relatives:
         self._listed: dict[str, tuple[int, bool]] = {}
 
     def load(self) -> None:
-        """Learns of the files that are not there."""
+        """Learns of the files that are not there, and of those that are only there compressed."""
         for _, key, cursor in self._followed.absent:
-            self._add(cursor.path, key)
+            self._add(cursor.path, born_ns_of_key(key))
+        for path, born_ns in self._followed.archives.births():
+            self._add(path, born_ns)
 
     def learn(self, new: Iterable[Tail]) -> None:
         """Takes in files that were found; when there are too many names, only those of followed files are kept."""
         for tail in new:
-            self._add(tail.path, tail.key)
+            self._add(tail.path, born_ns_of_key(tail.key))
         if sum(map(len, self._born_ns.values())) > 2 * self._most:
             self._born_ns.clear()
             self._listed.clear()
@@ -78,9 +80,9 @@ class Relatives:
         self._listed[directory] = changed_ns, changed_ns != before_ns
         return again or changed_ns != before_ns
 
-    def _add(self, path: str, key: str) -> None:
+    def _add(self, path: str, born_ns: int) -> None:
         births_ns = self._born_ns.setdefault(os.path.dirname(path), {})
-        births_ns[path] = max(births_ns.get(path, 0), born_ns_of_key(key))
+        births_ns[path] = max(births_ns.get(path, 0), born_ns)
 
 
 def _is_copy(followed: Followed, path: str, inode: Inode, name: str) -> bool:
