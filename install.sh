@@ -70,7 +70,7 @@ of_a_user() {
 }
 
 derived() {
-  CONFIG=$CONFIG_DIR/config.toml DROP_INS=$UNITS/$UNIT.d PENDING=$PREFIX/.restart BACK=$PREFIX/.back OURS=$PREFIX/.by-install.sh
+  CONFIG=$CONFIG_DIR/config.toml DROP_INS=$UNITS/$UNIT.d PENDING=$PREFIX/.restart BACK=$PREFIX/.back DISCARDED=$PREFIX/.discarded OURS=$PREFIX/.by-install.sh
 }
 
 # ---------------------------------------------------------------- what is said and logged
@@ -113,6 +113,16 @@ remove() {
   done
 }
 
+# A version goes under another name first: what an interruption would leave of it must not be taken for one, nor for
+# somebody else's.
+discard() { # FOLDER
+  if [ "$DRY" = yes ]; then note "would remove $1"; return; fi
+  log "remove $1"
+  rm -rf --one-file-system "$DISCARDED"
+  mv -T "$1" "$DISCARDED"
+  rm -rf --one-file-system "$DISCARDED"
+}
+
 # shellcheck disable=SC2317,SC2329  # the trap calls it
 tidy() {
   local status=$?
@@ -120,7 +130,7 @@ tidy() {
   [ "$HUSHED" = no ] || stty echo </dev/tty || :
   [ -z "$WORK" ] || rm -rf "$WORK" "$WORK.credentials"
   # Half a version is of no use, and may be what fills the disk.
-  [ "$status" = 0 ] || [ -z "$DIR" ] || ! half "$DIR" || rm -rf --one-file-system "$DIR"
+  [ "$status" = 0 ] || [ -z "$DIR" ] || ! half "$DIR" || discard "$DIR"
   [ "$status" -lt 128 ] || warn "install.sh: interrupted; run it again, it goes on from where it was"
   [ "$status" = 0 ] || [ "$status" -ge 128 ] || [ "$SAID" = yes ] || warn "install.sh: step $STEP failed; the last words are above, all of them in $LOG"
   exit "$status"
@@ -454,9 +464,11 @@ build_version() {
   if [ "$DRY" = yes ]; then note "would install $NAME into $DIR"; return; fi
   [ ! -e "$DIR" ] || ours "$DIR" || fail "$DIR is there, and not by this script; it was left as it is"
   local folder
-  for folder in "$PREFIX"/*/; do ! half "$folder" || remove "${folder%/}"; done
-  remove "$DIR"
-  mkdir -p "$PREFIX" && : >"$OURS" && mkdir "$DIR" && : >"$DIR/.half"
+  for folder in "$PREFIX"/*/; do ! half "$folder" || discard "${folder%/}"; done
+  [ ! -e "$DIR" ] || discard "$DIR"
+  rm -rf --one-file-system "$DISCARDED"
+  # It has its mark from the beginning.
+  mkdir -p "$PREFIX" && : >"$OURS" && mkdir "$DISCARDED" && : >"$DISCARDED/.half" && mv -T "$DISCARDED" "$DIR"
   room
   run "$PYTHON" -m venv --without-pip "$DIR"
   PIP=(-m pip)
@@ -752,11 +764,12 @@ print(json.dumps({name: lane.get("delivered", 0) for name, lane in json.load(sys
 # Only what runs and what it can go back to is kept.
 prune() {
   local kept folder
+  [ "$DRY" = yes ] || rm -rf --one-file-system "$DISCARDED"
   kept=" $(readlink "$PREFIX/current" || :) $(readlink "$PREFIX/previous" || :) "
   for folder in "$PREFIX"/*/; do
     folder=${folder%/}
     [ ! -L "$folder" ] && ours "$folder" || continue
-    case $kept in *" ${folder##*/} "*) ;; *) remove "$folder";; esac
+    case $kept in *" ${folder##*/} "*) ;; *) discard "$folder";; esac
   done
 }
 
@@ -856,8 +869,8 @@ uninstall() {
   local wanted
   for wanted in "$UNITS"/*.wants/telemetry-agent*; do remove "$wanted"; done
   remove "$UNITS"/telemetry-agent.service "$UNITS"/telemetry-agent@.service "$UNITS"/telemetry-agent.socket "$UNITS"/telemetry-agent-syslog-{udp,tcp}.socket
-  for wanted in "$PREFIX"/*/; do [ -L "${wanted%/}" ] || ! ours "$wanted" || remove "${wanted%/}"; done
-  remove "$COMMAND" "$PREFIX"/{current,previous}{,.new} "$PENDING" "$BACK"{,.new} "$OURS"
+  for wanted in "$PREFIX"/*/; do [ -L "${wanted%/}" ] || ! ours "$wanted" || discard "${wanted%/}"; done
+  remove "$DISCARDED" "$UNITS"/telemetry-agent*.new "$COMMAND"{,.new} "$PREFIX"/{current,previous}{,.new} "$PENDING" "$BACK"{,.new} "$OURS"
   [ ! -d "$PREFIX" ] || [ "$DRY" = yes ] || rmdir "$(readlink -f "$PREFIX")" 2>/dev/null || warn "    what is left in $PREFIX is not from here, or it is a file system of its own"
   [ ! -L "$PREFIX" ] || [ -e "$PREFIX" ] || remove "$PREFIX"
   if [ "$PURGE" = yes ] && [ "$MINE" = yes ]; then

@@ -1,10 +1,10 @@
 """This file runs inside a machine: it kills a command at each line that it logs, starts it again, and so on to its end.
 
-python3 killer.py LOG COMMAND …       prints {"killed": 31, "status": 0, "said": "what the last run printed"}
+python3 killer.py LOG FROM COMMAND …       prints {"killed": 31, "status": 0, "said": "what the last run printed"}
 
-A line is one for what it says, whatever the numbers, times and names of temporary files in it; where it was seen once,
-the command is left to go on to the next, and after "Done." to its end. What is killed is its whole process group, as
-when a terminal dies.
+A line is one for what it says, whatever the numbers, times and names of temporary files in it. Where it was seen once
+the command is left to go on to the next, as it is before the first line with FROM in it and after "Done.". What is
+killed is its whole process group, as when a terminal dies.
 """
 
 from __future__ import annotations
@@ -31,10 +31,12 @@ def lines(log: Path, begin: int) -> set[str]:
     return {CHANGING.sub("#", found[1]) for line in whole.splitlines() if (found := LINE.fullmatch(line))}
 
 
-def killed_at_a_new_line(running: subprocess.Popen[bytes], log: Path, begin: int, seen: set[str]) -> bool:
+def killed_at_a_new_line(running: subprocess.Popen[bytes], log: Path, first: str, begin: int, seen: set[str]) -> bool:
     while running.poll() is None:
-        new = lines(log, begin) - seen
-        if new and not any(line.startswith("Done.") for line in new):
+        said = lines(log, begin)
+        new = said - seen
+        left_alone = any(line.startswith("Done.") for line in new) or not any(first in line for line in said)
+        if new and not left_alone:
             os.killpg(running.pid, signal.SIGKILL)
             running.wait()
             seen |= new
@@ -43,7 +45,7 @@ def killed_at_a_new_line(running: subprocess.Popen[bytes], log: Path, begin: int
     return False
 
 
-def main(log: Path, command: list[str]) -> None:
+def main(log: Path, first: str, command: list[str]) -> None:
     seen: set[str] = set()
     killed = 0
     while True:
@@ -52,10 +54,10 @@ def main(log: Path, command: list[str]) -> None:
             running = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True
             )
-            if not killed_at_a_new_line(running, log, begin, seen):
+            if not killed_at_a_new_line(running, log, first, begin, seen):
                 break
         killed += 1
     print(json.dumps({"killed": killed, "status": running.returncode, "said": Path("/root/said").read_text()}))
 
 
-main(Path(sys.argv[1]), sys.argv[2:])
+main(Path(sys.argv[1]), sys.argv[2], sys.argv[3:])

@@ -44,6 +44,8 @@ SECRETS = ("first-of-two-tokens", "second-of-two-tokens")
 KILLER, WRITER = (str(Path(__file__).parent / name) for name in ("killer.py", "writer.py"))
 LEAST_STEPS = 20
 """What install.sh logs from nothing to the end is more than that."""
+BUILT = "User, configuration, secret"
+"""The step after which a version lies in its place, whole."""
 LOG = "/var/log/app/app.log"
 ARRIVED = "/var/lib/telemetry-agent/arrived.jsonl"
 COUNTING = f"""
@@ -66,6 +68,19 @@ class Receiver(http.server.BaseHTTPRequestHandler):
         self.end_headers()
     log_message = print
 http.server.ThreadingHTTPServer(("127.0.0.1", 9091), Receiver).serve_forever()
+"""
+VENV_PACKAGE = """\
+Package: {python}-venv
+Version: 1
+Architecture: all
+Maintainer: nobody <nobody@localhost>
+Description: what the real one has
+"""
+ENSUREPIP = """
+import glob, subprocess, sys
+(pip,) = glob.glob("/usr/share/pip-*.whl")
+ran = [sys.executable, f"{pip}/pip", "install", "-q", "--no-index", pip, *glob.glob("/srv/wheels/setuptools-*.whl")]
+sys.exit(subprocess.call(ran))
 """
 TERMINAL = """
 import os, pty, sys, time
@@ -355,7 +370,7 @@ def test_killed_at_each_step_it_goes_on_when_it_is_run_again(
     assert len(clean.machine.run("ls", "/opt/telemetry-agent").split()) == 2, "the version and the link to it"
     configure(clean, COUNTING)
     with load(clean):
-        killed_at_each_step(clean, sources[1], "--upgrade", f"--offline={clean.offline}")
+        killed_at_each_step(clean, sources[1], "--upgrade", f"--offline={clean.offline}", first=BUILT)
         assert clean.status()["version"] == "99.0.0"
         killed_at_each_step(clean, sources[1], "--rollback")
         assert clean.status()["version"] != "99.0.0", "one that was killed is finished, and not taken back"
@@ -367,14 +382,36 @@ def test_killed_at_each_step_it_goes_on_when_it_is_run_again(
     assert clean.machine.run("find", "/run", "-name", "telemetry-agent*") == ""
 
 
-def killed_at_each_step(agent: Installed, source: Path, *arguments: str) -> int:
-    """Runs install.sh, killed at each line that it logs and run again, to its end; how often that was."""
+def killed_at_each_step(agent: Installed, source: Path, *arguments: str, first: str = "") -> int:
+    """Runs install.sh, killed at each line that it logs from ``first`` on and run again, to its end; how often."""
     command = [str(source / "install.sh"), *arguments]
-    said = agent.machine.run("python3", KILLER, "/var/log/telemetry-agent-install.log", *command, timeout=900)
+    said = agent.machine.run("python3", KILLER, "/var/log/telemetry-agent-install.log", first, *command, timeout=900)
     ended = json.loads(said)
     assert ended["status"] == 0, ended["said"]
     assert "Done." in ended["said"]
     return int(ended["killed"])
+
+
+def test_what_pythons_venv_lacks_is_installed_with_apt(clean: Installed) -> None:
+    """Debian keeps ensurepip in a package of its own, here one made by this test, in an archive on the disk."""
+    python = clean.machine.run("python3", "-c", "import sys; print('python%d.%d' % sys.version_info[:2])").strip()
+    clean.machine.write("/srv/venv/DEBIAN/control", VENV_PACKAGE.format(python=python))
+    clean.machine.write(f"/srv/venv/usr/lib/{python}/ensurepip/__init__.py", "")
+    clean.machine.write(f"/srv/venv/usr/lib/{python}/ensurepip/__main__.py", ENSUREPIP)
+    clean.machine.sh(
+        f"mkdir /srv/venv/usr/share /srv/archive /srv/wheels; cp {clean.offline}/pip-*.whl /srv/venv/usr/share/; "
+        f"cp {clean.offline}/*.whl /srv/wheels; rm /srv/wheels/pip-*.whl; "
+        "dpkg-deb --build /srv/venv /srv/archive/venv.deb; cd /srv/archive; "
+        "{ dpkg-deb -f venv.deb; echo Filename: ./venv.deb; echo Size: $(stat -c %s venv.deb); "
+        "echo SHA256: $(sha256sum <venv.deb | cut -d' ' -f1); } >Packages; "
+        "rm -rf /etc/apt/sources.list.d; echo 'deb [trusted=yes] file:/srv/archive ./' >/etc/apt/sources.list; "
+        "apt-get -q update"
+    )
+    status, said = clean.refused("--local", "--offline=/srv/wheels", "--dry-run")
+    assert (status, f"installing {python}-venv with apt-get" in said) == (0, True)
+    status, said = clean.refused("--local", "--offline=/srv/wheels")
+    assert (status, f"installing {python}-venv with apt-get" in said) == (0, True), said
+    assert "Done." in said
 
 
 def test_a_hostile_surrounding_and_a_user_of_that_name_do_not_hinder_it(clean: Installed) -> None:
