@@ -144,13 +144,16 @@ class OwnLogs(logging.Handler):
 
     def _put(self, data: bytes) -> None:
         if self._unwritten:
-            data = self._confession() + data
+            data = self._lines(self._lost()) + data
+        if self._cut:
+            data = b"\n" + data
         written = self._write(data)
+        if written:
+            self._cut = data[written - 1 : written] != b"\n"
         if written == len(data):
             self._unwritten = 0
             return
         self._unwritten += 1
-        self._cut = written > 0
         self._meter.add("telemetry_agent_log_lost_total")
 
     def _write(self, data: bytes) -> int:
@@ -166,9 +169,6 @@ class OwnLogs(logging.Handler):
             except OSError:  # it is full after all, or nobody reads it any more
                 return written
         return written
-
-    def _confession(self) -> bytes:
-        return (b"\n" if self._cut else b"") + self._lines(self._lost())
 
     def _lost(self) -> dict[str, Any]:
         message = f"{self._unwritten} log lines were lost: standard error did not take them"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
+import select
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -168,6 +170,26 @@ def test_lines_that_were_lost_are_told_to_the_journal_too(journald: Journald, st
     assert lost["MESSAGE"] == "1 log lines were lost: standard error did not take them"
     assert (lost["PRIORITY"], back["MESSAGE"]) == ("4", "back")
     again.socket.close()
+
+
+def test_a_line_that_was_cut_is_ended_before_the_next_also_where_the_journal_was_told_of_it(
+    journald: Journald, stderr: Stderr
+) -> None:
+    journald.socket.close()
+    journald.path.unlink()
+    fcntl.fcntl(stderr.reader, fcntl.F_SETPIPE_SZ, 4 * select.PIPE_BUF)
+    with stderr.logs():
+        for _ in range(2):
+            log.info("x" * 8100)
+        again = Journald(journald.path)
+        log.info("back")
+        again.socket.close()
+        again.path.unlink()
+        read = os.read(stderr.reader, 1 << 20)
+        log.info("away again")
+    whole, cut, line = (read + os.read(stderr.reader, 1 << 20)).decode().splitlines()
+    assert len(cut) < len(whole)
+    assert json.loads(line[3:])["message"] == "away again"
 
 
 def test_lines_that_were_lost_while_journald_was_away_altogether_are_told_when_it_is_back(journald: Journald) -> None:

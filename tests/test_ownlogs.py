@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import logging
 import os
 import pty
 import re
+import select
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -322,6 +324,24 @@ def test_a_reader_that_stopped_reading_costs_lines_and_is_told_how_many(written:
     lines = [line for line in written.raw().splitlines() if line]
     assert json.loads(lines[-2])["message"] == f"{lost:.0f} log lines were lost: standard error did not take them"
     assert json.loads(lines[-1])["message"] == "read again"
+
+
+def test_a_line_that_was_cut_is_ended_before_the_next_however_many_were_lost_since(written: Written) -> None:
+    fcntl.fcntl(written.reader, fcntl.F_SETPIPE_SZ, 4 * select.PIPE_BUF)
+    with logs(written):
+        for _ in range(5):
+            log.warning("%s", "x" * 8100)  # in three pieces: there is room for one of the second line's
+        read = written.raw()
+        log.warning("read again")
+        log.warning("and again")
+    whole, cut, *rest = (read + written.raw()).splitlines()
+    assert whole.startswith(cut[:20])
+    assert len(cut) < len(whole)
+    assert [json.loads(line)["message"].partition(":")[0] for line in rest] == [
+        "4 log lines were lost",
+        "read again",
+        "and again",
+    ]
 
 
 def test_threads_do_not_mix_their_lines() -> None:
