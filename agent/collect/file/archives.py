@@ -237,6 +237,8 @@ class Archives:
             self._rests.take(key)
             self._followed.went_on(key, archive.path)
             self._heirs.take(archive.inode)
+        elif key is not None:
+            self._left.taken(key)
         self._followed.pending[archive.key] = archive.cursor().encode()
         self._decided(archive)
 

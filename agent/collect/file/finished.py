@@ -50,6 +50,11 @@ class Finished:
         cursor = self._cursors.get(key)
         self._pending[key] = None if cursor is None else cursor.encode()
 
+    def take(self, key: str) -> None:
+        """It is kept no longer."""
+        del self._cursors[key]
+        self._pending[key] = None
+
     def as_it_was(self, inode: Inode, status: os.stat_result) -> bool:
         """Whether the file was known to be finished and has not changed since, without asking for its key."""
         return self._as_they_were.get(inode) == (status.st_size, status.st_mtime_ns)
@@ -81,5 +86,4 @@ class Finished:
             if not cursor.gone:
                 self.note(key, replace(cursor, gone=wall_seconds))
             elif cursor.gone < wall_seconds - self._forget_after_seconds:
-                del self._cursors[key]
-                self._pending[key] = None
+                self.take(key)

@@ -74,6 +74,12 @@ class Left:
                 return where
         return None
 
+    def taken(self, key: str) -> None:
+        """Another one goes on for it, if it is gone."""
+        cursor = self._finished.get(key)
+        if cursor is not None and cursor.size == _NO_SIZE:
+            self._finished.take(key)
+
     def gone(self, key: str, cursor: Cursor, path: str) -> None:
         """It is gone before it was read to its end."""
         if cursor.offset and cursor.prefix.length:

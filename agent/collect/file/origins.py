@@ -84,7 +84,7 @@ def _may_become(tail: Tail | None, archive: Archive) -> bool:
     return tail.where == stem or (not_younger and any(rotated_names([stem], {tail.path})))
 
 
-def _likeness(archive: Archive, claim: Claim) -> tuple[bool, bool, bool, bool, bool, int]:
+def _likeness(archive: Archive, claim: Claim) -> tuple[bool, bool, bool, bool, bool, int, int]:
     """The smallest is the likeliest."""
     stem, cursor, tail = stem_of(archive), claim.cursor, claim.tail
     beside = tail is not None and tail.where == stem
@@ -96,5 +96,6 @@ def _likeness(archive: Archive, claim: Claim) -> tuple[bool, bool, bool, bool, b
         claim.key.startswith(ARCHIVE),
         cursor.mtime_ns != archive.packed[1],
         not (rotated or named),
-        (-cursor.mtime_ns),
+        -cursor.offset,
+        -cursor.mtime_ns,
     )
