@@ -64,7 +64,9 @@ class StoreInUse:
         self._options = options
         self._clock = clock
         self._meter = meter
-        self._reading, self._keeping, self._failing = (Repeating(log, clock.monotonic_seconds) for _ in range(3))
+        self._reading, self._keeping, self._copying, self._failing = (
+            Repeating(log, clock.monotonic_seconds) for _ in range(4)
+        )
         self._replacing = asyncio.Lock()
         self._copied = (0, 0, 0)
         self._thorough_seconds = float("-inf")
@@ -170,9 +172,11 @@ class StoreInUse:
             return
         try:
             await self.worker.run(keeping.write_second_copy, store, self._host)
-            self._copied = known
         except OSError as error:
-            self._keeping.failed("copy", f"the second copy of the positions could not be written: {error}")
+            self._copying.failed("copy", f"the second copy of the positions could not be written: {error}")
+        else:
+            self._copied = known
+            self._copying.recovered("the second copy of the positions is written again")
 
 
 def log_report(report: Report) -> None:

@@ -575,6 +575,26 @@ def _raise(error: BaseException) -> None:
     raise error
 
 
+async def test_a_second_copy_that_can_never_be_written_is_said_once_by_each_who_tries(
+    opened: Opened, clock: FakeClock, host: Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with opened() as made:
+        await pass_time(made, clock, 2.0)
+        (host.state_dir / "positions.new").mkdir()
+        for number in range(60):
+            made.put(taken(batch(f"f{number // 20}", number, 1)))
+            await pass_time(made, clock, 1.1)
+        said = [record.getMessage().partition(":")[0] for record in caplog.records if record.levelname == "WARNING"]
+        assert sorted(said) == [
+            "the second copy of the positions could not be written",
+            "the spool could not be kept in order",
+        ]
+        (host.state_dir / "positions.new").rmdir()
+        made.put(taken(batch("f", 60, 1)))
+        await pass_time(made, clock, 40.0)
+        assert read_copy(host.state_dir / "positions.copy") is not None
+
+
 # A damaged file
 
 
