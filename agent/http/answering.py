@@ -180,8 +180,11 @@ class Answering(asyncio.BufferedProtocol):
         """Whether a request is expected: it is the first, a part of it is here, or the kernel has something unread."""
         if not self._answered or self._asked is not None or self._http.trailing_data[0]:
             return True
+        opened = self._transport.get_extra_info("socket")
+        if opened is None:  # TLS: it is lost, and we hear of that in the next turn
+            return False
         unread = select.poll()
-        unread.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
+        unread.register(opened.fileno(), select.POLLIN)
         return bool(unread.poll(0))
 
     def _advance(self) -> None:

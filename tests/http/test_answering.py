@@ -638,3 +638,17 @@ async def test_leaving_closes_tls_connections_too(authority: trustme.CA) -> None
         await one(reader)
     assert await reader.read() == b""
     await gone(writer)
+
+
+async def test_leaving_ends_well_in_the_turn_in_which_a_tls_client_is_lost(authority: trustme.CA) -> None:
+    server, client = both(authority)
+    async with served(tls=server) as here:
+        reader, writer = await here.connect(client)
+        writer.write(get("/x"))
+        await one(reader)
+        (lost,) = here.door._open
+        lost.abort()
+        await asyncio.sleep(0)  # its socket is closed, and it hears of that in the next turn
+        assert here.door._open == {lost}
+    assert here.door._open == set()
+    await gone(writer)
