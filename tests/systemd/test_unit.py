@@ -258,8 +258,8 @@ def test_every_unit_is_what_systemd_understands(installed: Installed) -> None:
     for unit in (*UNITS, *SYSLOG_UNITS):
         said = installed.machine.run("sh", "-c", f"systemd-analyze verify --man=no {unit} 2>&1; :")
         assert "telemetry-agent" not in said, said
-    installed.machine.sh("mkdir -p ~/.local/share/telemetry-agent/bin /run/user/0")
-    installed.machine.sh("ln -s /bin/true ~/.local/share/telemetry-agent/bin/telemetry-agent")
+    installed.machine.sh("mkdir -p ~/.local/share/telemetry-agent/current/bin /run/user/0")
+    installed.machine.sh("ln -s /bin/true ~/.local/share/telemetry-agent/current/bin/telemetry-agent")
     of_a_user = "/opt/telemetry-agent/current/packaging/systemd/user/telemetry-agent.service"
     said = installed.machine.run(
         "sh", "-c", f"XDG_RUNTIME_DIR=/run/user/0 systemd-analyze verify --user --man=no {of_a_user} 2>&1; :"
