@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import time
+import tomllib
 import urllib.parse
 from collections import Counter
 from collections.abc import Iterator
@@ -478,6 +479,22 @@ def test_on_a_terminal_it_asks_and_shows_no_secret(installed: Installed) -> None
     assert "Done." in said
     assert SECRETS[0] not in said
     assert installed.machine.read("/root/asked").splitlines()[-1] == f"Bearer {SECRETS[0]} True"
+
+
+def test_on_a_terminal_grafana_cloud_is_asked_for_with_both_users(installed: Installed) -> None:
+    installed.machine.run("rm", CONFIG)
+    command = [str(installed.source / "install.sh"), f"--offline={installed.offline}"]
+    answers = ["1", "http://127.0.0.1:9/api/prom/push", "123456", "http://127.0.0.1:9", "654321", SECRETS[0]]
+    given = {"input": "\n".join(answers), "timeout": 600, "check": False}
+    said = installed.machine.run("python3", "-c", TERMINAL, *command, **given)
+    assert "the token needs metrics:write and logs:write" in said
+    assert SECRETS[0] not in said
+    assert "remote_write/metrics: nothing delivered: " in said, "nobody is there, and it says so"
+    written = tomllib.loads(installed.machine.read(CONFIG))["export"]
+    token = "%d/telemetry-agent.token"
+    assert written["remote_write"] == {"url": answers[1], "user": "123456", "token_file": token}
+    assert written["loki"] == {"url": answers[3], "user": "654321", "token_file": token}
+    assert installed.show("ActiveState") == "active"
 
 
 def test_a_wheel_and_a_version_of_an_index_are_installed_as_well(
