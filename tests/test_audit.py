@@ -25,8 +25,10 @@ from agent.secrets import UNSHOWN, Secrets
 from agent.serve.endpoint import open_endpoint
 from agent.serve.options import ServeOptions
 from agent.serve.routes import text_response
+from agent.spool.replay import Step
 from agent.supervise import audited, reload
 from agent.supervise.audited import KEPT, MOST_CHANGES
+from agent.supervise.commands import _changing
 from agent.supervise.swap import Swap
 from agent.worker import Worker
 from tests.agent_process import DEAD_LOKI, command, running, written
@@ -332,6 +334,25 @@ def test_what_was_mended_stands_in_it_whoever_did_that(tmp_path: Path) -> None:
     assert [each["context"]["event"] for each in lines if each["context"]["event"] in mending] == [
         "records_replayed", "lane_retired", "spool_replaced"
     ]  # fmt: skip
+
+
+async def test_what_was_taken_back_before_a_replay_failed_stands_in_it_too(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", "telemetry_agent.audit")
+
+    steps = [Step(7, 0, 3)]
+
+    async def operate(_operation: object) -> Step:
+        if not steps:
+            raise AgentError("loki/logs has no room for more")
+        return steps.pop()
+
+    replayed = _changing(SimpleNamespace(times=None, operate=operate))["replay"]  # type: ignore[arg-type]  # no more is asked
+    with pytest.raises(AgentError, match=r"no room for more; 7 records were taken back before that"):
+        await replayed({"quarantine": True, "lane": "loki/logs"})
+    (record,) = caplog.records
+    assert record.getMessage() == "7 records are sent again to loki/logs"
 
 
 def test_what_runs_the_agent_imports_nothing_that_writes_log_files() -> None:

@@ -84,12 +84,6 @@ def _changing(spool: Spool) -> dict[str, Command]:
         return {"bytes": uploads.add(_text(request, "token"), _bytes(_text(request, "piece")))}
 
     async def send_again(request: dict[str, Any]) -> dict[str, Any]:
-        answer = await taken_again(request)
-        records, to = answer["records"], request.get("lane") or "every lane that wants them"
-        audit.record("records_replayed", f"{records:,} records are sent again to {to}", lane=to, records=records)
-        return answer
-
-    async def taken_again(request: dict[str, Any]) -> dict[str, Any]:
         lane = _text(request, "lane") if request.get("lane") is not None else None
         if request.get("quarantine") is True:
             return await _from_quarantine(spool, lane)
@@ -97,7 +91,9 @@ def _changing(spool: Spool) -> dict[str, Command]:
             payloads = [uploads.take(_text(request, "uploaded"))]
         else:
             payloads = [_bytes(each) for each in _list(request, "batches")]
-        return {"records": await spool.operate(partial(_taken_in, spool.times, payloads, lane))}
+        records = await spool.operate(partial(_taken_in, spool.times, payloads, lane))
+        _note_replayed(records, lane)
+        return {"records": records}
 
     return {"retire": retire, "upload": upload, "replay": send_again}
 
@@ -141,9 +137,16 @@ async def _from_quarantine(spool: Spool, lane: str | None) -> dict[str, Any]:
         except AgentError as error:
             if not records:
                 raise
+            _note_replayed(records, lane)
             raise AgentError(f"{error}; {records:,} records were taken back before that") from error
         records, damaged, after = records + step.records, damaged + step.damaged, step.last_id
+    _note_replayed(records, lane)
     return {"records": records, "damaged": damaged}
+
+
+def _note_replayed(records: int, lane: str | None) -> None:
+    to = lane or "every lane that wants them"
+    audit.record("records_replayed", f"{records:,} records are sent again to {to}", lane=to, records=records)
 
 
 def _taken_in(times: RecordTimes, payloads: list[bytes], lane: str | None, store: Store) -> int:
