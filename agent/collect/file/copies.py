@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from agent.collect.file.cursor import Cursor
 from agent.collect.file.identity import PREFIX_BYTES, Inode, born_ns_of_key, inode_of, key_at, open_regular
-from agent.collect.file.names import rotated_names
 from agent.collect.file.tail import Tail
 
 if TYPE_CHECKING:
@@ -40,15 +39,15 @@ def copy_of(followed: Followed, key: str, where: str | None, cursor: Cursor) -> 
 
 
 def _rotated(followed: Followed, where: str | None, cursor: Cursor) -> Iterator[tuple[str, Inode, os.stat_result]]:
-    """Path, inode and status of each file that may be the copy by its name and size."""
-    known = {inode[1] for inode in followed.tails}
+    """Path, inode and status of each file that may be the copy by its name, size and time."""
     for directory in dict.fromkeys((os.path.dirname(cursor.path), os.path.dirname(where or cursor.path))):
-        for path, _ in rotated_names(followed.names.others(directory, known), {cursor.path}):
+        for path in followed.names.rotated(cursor.path, directory):
             with contextlib.suppress(OSError):
                 status = os.stat(path)
                 inode = inode_of(status)
-                fits = stat.S_ISREG(status.st_mode) and status.st_size >= cursor.offset
-                if fits and not followed.guard.refuses(followed.names.real(path), inode):
+                fits = status.st_size >= cursor.offset and status.st_mtime_ns >= cursor.mtime_ns
+                known = inode in followed.tails or followed.guard.refuses(followed.names.real(path), inode)
+                if fits and not known and stat.S_ISREG(status.st_mode):
                     yield path, inode, status
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Container, Iterable, Iterator
 from pathlib import Path
 
 from agent.collect.file.identity import PREFIX_BYTES, Fingerprint, Inode, inode_of, open_regular
+from agent.collect.file.names import former_names
 from agent.collect.file.tail import Tail
 
 _ABSENT = (FileNotFoundError, NotADirectoryError)
@@ -55,6 +56,7 @@ class Names:
 
     def __init__(self) -> None:
         self._listed: dict[str, dict[int, list[str]]] = {}
+        self._rotated: dict[str, dict[str, list[str]]] = {}
         self._real: dict[str, str] = {}
 
     def real(self, path: str) -> str:
@@ -85,9 +87,20 @@ class Names:
             return []
         return sorted(path for number, paths in listed if number not in known for path in paths)
 
+    def rotated(self, name: str, directory: str) -> list[str]:
+        """What is called like a rotated ``name`` in ``directory``; nothing where it cannot be read."""
+        if directory not in self._rotated:
+            rotated: dict[str, list[str]] = {}
+            for path in self.others(directory, ()):
+                for former in former_names(path):
+                    rotated.setdefault(former, []).append(path)
+            self._rotated[directory] = rotated
+        return self._rotated[directory].get(name, [])
+
     def forget(self) -> None:
         """Gives back the memory of what was listed; what is asked for next is looked up anew."""
         self._listed.clear()
+        self._rotated.clear()
 
     def _list(self, directory: str) -> dict[int, list[str]]:
         if directory not in self._listed:
