@@ -13,7 +13,7 @@ SCRIPT = Path(__file__).parent.parent / ".ci" / "install_programs"
 REAL = ("bash", "sed", "sort", "tail", "grep", "rm", "chmod", "cat", "env")
 LOOKED_FOR = (
     *("prometheus", "prometheus-node-exporter", "mmdebstrap", "ip", "strace", "curl", "rsyslogd"),
-    *("shellcheck", "rpmbuild", "lintian"),
+    *("shellcheck", "rpmbuild", "lintian", "rpmlint"),
 )
 UNITS = "/lib/systemd/system/prometheus.service\n/usr/lib/systemd/system/app@.service\n/usr/bin/prometheus\n"
 

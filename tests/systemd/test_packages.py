@@ -115,5 +115,13 @@ def test_the_rpm_is_whole_and_holds_the_same_files(packages: dict[str, Path]) ->
     assert {path.split("/")[1] for path in files} == {"etc", "opt", "usr"}
 
 
+@pytest.mark.skipif(shutil.which("rpmlint") is None, reason="rpmlint is not installed: apt install rpmlint")
+def test_rpmlint_finds_what_the_layout_brings_and_nothing_else(packages: dict[str, Path]) -> None:
+    known = ("dir-or-file-in-opt", "wrong-script-interpreter", "no-signature", "no-packager-tag", "no-group-tag")
+    ran = subprocess.run(["rpmlint", str(packages["rpm"])], capture_output=True, text=True, check=False)
+    errors = [line for line in ran.stdout.splitlines() if ": E: " in line]
+    assert [line for line in errors if not any(tag in line for tag in (*known, "no-changelogname-tag"))] == []
+
+
 def said(*command: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
