@@ -550,7 +550,7 @@ configuration() {
 [collect.host]                        # metrics under node_exporter's names
 
 [serve]
-listen = "127.0.0.1:9465"             # /metrics, /status, /health
+listen = "127.0.0.1:$(port)"             # /metrics, /status, /health
 TOML
   if [ -n "$LOGS_URL" ]; then
     printf '\n[collect.journal]\n'
@@ -558,6 +558,12 @@ TOML
   fi
   [ -z "$METRICS_URL" ] || destination remote_write "$METRICS_URL" "$METRICS_USER"
   [ -z "$LOGS_URL" ] || destination loki "$LOGS_URL" "$LOGS_USER"
+}
+
+port() { # beside the machine's own agent a user's takes the next one
+  local port=9465
+  while [ "$MINE" = yes ] && (: <"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do port=$((port + 1)); done
+  printf %s "$port"
 }
 
 write_configuration() {
@@ -701,7 +707,8 @@ start() {
 
 not_started() {
   warn "What it said last:"
-  "${JOURNALCTL[@]}" -u "$UNIT" -n 15 --no-pager -o cat 2>/dev/null >&2 || :
+  journalctl --sync 2>/dev/null || sleep 1
+  "${JOURNALCTL[@]}" -u "$UNIT" -n 15 --no-pager -o cat >&2 2>/dev/null || :
 }
 
 # Waits until something has arrived at every destination, or says which has nothing and why.
@@ -830,10 +837,12 @@ lasting() { # how long, in words
 
 summary() {
   [ "$QUIET" = no ] || return 0
+  local command=telemetry-agent
+  [ -n "$SUDO" ] || command -v telemetry-agent >/dev/null || command=$COMMAND
   "${SYSTEMCTL[@]}" status "$UNIT" --no-pager --lines=0 || :
   cat <<TEXT
 
-  ${SUDO}telemetry-agent status      what it does            ${SUDO}telemetry-agent ledger    what became of every record
+  $SUDO$command status      what it does            $SUDO$command ledger    what became of every record
   ${JOURNALCTL[*]} -u telemetry-agent    what it says            $CONFIG    what it is told; then: ${SYSTEMCTL[*]} reload
 TEXT
 }

@@ -28,12 +28,10 @@ async def main(folder: Path) -> dict[str, int]:
         reading = source.batches()
         while True:
             try:
-                batch = await asyncio.wait_for(anext(reading), QUIET_SECONDS)
+                given = await asyncio.wait_for(anext(reading), QUIET_SECONDS)
             except TimeoutError:
                 break
-            assert isinstance(batch, Logs)
-            if batch.count:
-                batches.append(batch)
+            batches += [batch for batch in (given if isinstance(given, list) else [given]) if batch.count]
         same, last = 0, {}
         for batch in batches:
             assert batch.origin is not None

@@ -76,7 +76,12 @@ def lay(agent: Installed, secret: str) -> None:
 def taken(agent: Installed, secret: str) -> None:
     """Returns when the receiver has seen both secrets, and taken what came with them."""
     wanted = {f"{what} Bearer {secret}-{what} 204" for what in ("metrics", "logs")}
-    agent.until(lambda: wanted <= set(agent.machine.read("/root/asked").splitlines()), f"both secrets, {secret}")
+
+    def arrived() -> bool:
+        agent.machine.run("systemd-cat", "echo", "there is something to send")
+        return wanted <= set(agent.machine.read("/root/asked").splitlines())
+
+    agent.until(arrived, f"both secrets, {secret}")
 
 
 def test_the_drop_ins_are_those_that_this_systemd_understands(installed: Installed) -> None:

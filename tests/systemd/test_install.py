@@ -273,11 +273,13 @@ def test_a_version_that_does_not_start_gives_way_to_the_one_before(
     installed: Installed, sources: tuple[Path, Path, Path]
 ) -> None:
     before = installed.status()["version"]
-    broken = "def run(arguments: object) -> int:\n    return 3\n"
+    broken = "def run(arguments: object) -> int:\n    print('it is broken')\n    return 3\n"
     installed.machine.run("cp", "-R", str(sources[1]), "/root/broken")
     installed.machine.run("tee", "-a", "/root/broken/agent/cli/run.py", input=broken)
     said = installed.machine.run("/bin/sh", "-c", f"/root/broken/install.sh --upgrade --offline={sources[2]} 2>&1; :")
     assert "99.0.0 does not start here" in said
+    assert "What it said last:\n" in said
+    assert "it is broken" in said
     assert installed.status()["version"] == before
     assert installed.show("ActiveState") == "active"
 

@@ -132,6 +132,20 @@ def test_a_user_installs_it_without_root_and_it_ships(user: OfAUser) -> None:
     assert elsewhere == []
 
 
+def test_beside_the_machines_own_agent_a_users_takes_another_port(user: OfAUser) -> None:
+    machines = Installed(user.machine, user.source, user.offline)
+    machines.install("--local")
+    assert "127.0.0.1:9466/metrics" in user.install("--local")
+    assert "node_load1 " in user.get("http://127.0.0.1:9466/metrics")
+    assert "node_load1 " in machines.metrics()
+    assert machines.pid() != user.pid()
+    # What keeps it from starting is shown at once.
+    user.sh(f"sed -i s/9466/9465/ {CONFIG_DIR}/config.toml; systemctl --user stop {UNIT}")
+    status, said = user.refused()
+    assert (status, "another program has this port" in said) == (1, True), said
+    assert machines.status()["state"] == "running"
+
+
 def test_a_reload_is_taken_or_refused_and_a_killed_or_restarted_agent_loses_nothing(installed: OfAUser) -> None:
     with load(installed):
         pid = installed.pid()
