@@ -50,18 +50,18 @@ class Context(msgspec.Struct, frozen=True):
 
 class Source(Protocol):
     """Pushes batches until cancelled. Each says from where to resume once it is durable, and is never empty-handed:
-    a batch of no records may still carry positions. The next one is asked for when the last was taken in."""
+    a batch of no records may still carry positions. Several that one position stands for are pushed together, and
+    become durable in one commit. The next is asked for when the last was taken in."""
 
-    def batches(self) -> AsyncIterator[Batch]: ...
+    def batches(self) -> AsyncIterator[Batch | Sequence[Batch]]: ...
 
 
 @runtime_checkable
-class Finishing(Protocol):
-    """A source that is not to be ended anywhere: others have sent to it, who hold what the kernel took for arrived, or
-    it has given a part of what moves its position as a whole."""
+class Receiving(Protocol):
+    """A source that others send to, who hold what the kernel took for arrived."""
 
     def rest(self) -> AsyncGenerator[Batch, None]:
-        """What was begun or sent and was not given yet: asked for once, when the source is ended, behind the last batch
+        """What had been sent and was not given yet: asked for once, when the source is ended, behind the last batch
         that it gave. It does not wait for more."""
         ...
 

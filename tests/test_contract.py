@@ -8,7 +8,7 @@ import importlib
 import json
 import socket
 from array import array
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from copy import deepcopy
 from pathlib import Path
@@ -344,15 +344,17 @@ async def read(source: Any, lines: int, committed: dict[str, str]) -> list[bytes
     """Reads until there are so many lines, and commits the positions of what was read."""
     got: list[bytes] = []
     async with asyncio.timeout(60):
-        async for batch in source.batches():
-            assert batch.first_time_ns == 0, "the spool gives times"
-            assert batch.count or batch.positions, "a batch has records or positions"
-            got += batch.records()
-            for position in batch.positions:
-                if position.value is None:
-                    committed.pop(position.key, None)
-                else:
-                    committed[position.key] = position.value
+        async for given in source.batches():
+            together = given if isinstance(given, Sequence) else [given]
+            assert any(batch.count or batch.positions for batch in together), "it gives records or positions"
+            for batch in together:
+                assert batch.first_time_ns == 0, "the spool gives times"
+                got += batch.records()
+                for position in batch.positions:
+                    if position.value is None:
+                        committed.pop(position.key, None)
+                    else:
+                        committed[position.key] = position.value
             if len(got) >= lines:
                 return got
     raise AssertionError("the source ended")

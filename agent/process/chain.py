@@ -37,7 +37,7 @@ QUIET_SECONDS = 60.0
 
 
 class Step(Struct):
-    """What one batch became: batches to store, and what was counted on the way."""
+    """What was taken in became: batches to store, and what was counted on the way."""
 
     batches: list[Batch] = field(default_factory=list)
     read: Counter[Flow] = field(default_factory=Counter)
@@ -96,12 +96,14 @@ class Chain:
         self._clock = clock
         self._meter = meter
 
-    def take(self, batch: Batch) -> Step:
-        """What a batch from a source becomes, its positions included even when nothing of it is left."""
-        step = Step(positions=[(batch.source, position) for position in batch.positions])
-        if batch.count:
-            step.read[batch.source, batch.signal] += batch.count
-            self._pass(0, [replace(batch, positions=())], step)
+    def take(self, *batches: Batch) -> Step:
+        """What batches from a source become together, their positions included even when nothing of them is left."""
+        step = Step()
+        for batch in batches:
+            step.positions += [(batch.source, position) for position in batch.positions]
+            if batch.count:
+                step.read[batch.source, batch.signal] += batch.count
+                self._pass(0, [replace(batch, positions=())], step)
         return step
 
     def wait_seconds(self, now_seconds: float) -> float:

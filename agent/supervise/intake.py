@@ -17,7 +17,7 @@ from msgspec import Struct
 from agent.batch import Batch
 from agent.clock import Clock
 from agent.config.model import Configured
-from agent.contract import Context, Finishing, Source
+from agent.contract import Context, Receiving, Source
 from agent.ownlogs import Repeating, correlated
 from agent.ownmetrics import Meter
 from agent.process.chain import Chain, Step
@@ -49,17 +49,18 @@ class Intake:
         self._order = asyncio.Lock()
         self._stirred = asyncio.Event()
 
-    async def take(self, batch: Batch, untaken: list[Batch] | None = None) -> None:
-        """Returns when the spool has the batch; it is durable with the next commit. It is in ``untaken`` while it waits
-        for room: cancelling after that does not keep it from the spool."""
+    async def take(self, batches: Sequence[Batch], untaken: list[Batch] | None = None) -> None:
+        """Returns when the spool has the batches of a source; all are durable with the next commit. They are in
+        ``untaken`` while they wait for room: cancelling after that does not keep them from the spool."""
         waiting = [] if untaken is None else untaken
-        waiting[:] = [batch]
-        await self._spool.wait_for_room([batch])
+        waiting[:] = batches
+        await self._spool.wait_for_room(batches)
         waiting.clear()
-        at_once = batch.signal == "metrics" and batch.size_bytes <= AT_ONCE_BYTES
-        await self._step(partial(self._chain.take, batch), at_once=at_once)
-        self._meter.add("telemetry_agent_collect_batches_total", 1, (batch.source,))
-        self._meter.add("telemetry_agent_collect_bytes_total", batch.size_bytes, (batch.source,))
+        at_once = all(batch.signal == "metrics" and batch.size_bytes <= AT_ONCE_BYTES for batch in batches)
+        await self._step(partial(self._chain.take, *batches), at_once=at_once)
+        for batch in batches:
+            self._meter.add("telemetry_agent_collect_batches_total", 1, (batch.source,))
+            self._meter.add("telemetry_agent_collect_bytes_total", batch.size_bytes, (batch.source,))
 
     async def due(self) -> None:
         """Asks the processors for what is due."""
@@ -197,7 +198,7 @@ async def _read(
                 async with _closing(source) as batches:
                     await _take_all(batches, untaken, intake, spool, state, troubles)
             except asyncio.CancelledError:
-                if isinstance(source, Finishing):
+                if isinstance(source, Receiving):
                     await _take_rest(source, untaken, intake, context)
                 raise
     finally:
@@ -205,7 +206,7 @@ async def _read(
 
 
 async def _take_all(
-    batches: AsyncIterator[Batch],
+    given: AsyncIterator[Batch | Sequence[Batch]],
     untaken: list[Batch],
     intake: Intake,
     spool: Spool,
@@ -214,11 +215,12 @@ async def _take_all(
 ) -> None:
     while True:
         with correlated():  # one id for what the source says while it reads and what becomes of that
-            batch = await anext(batches, None)
-            if batch is None or state.left:
+            some = await anext(given, None)
+            if some is None or state.left:
                 break
-            state.state = "running" if spool.has_room([batch]) else "blocked"
-            await intake.take(batch, untaken)
+            batches = some if isinstance(some, Sequence) else (some,)
+            state.state = "running" if spool.has_room(batches) else "blocked"
+            await intake.take(batches, untaken)
         state.state = "running"
         if troubles.failing:
             state.last_error = None
@@ -226,16 +228,16 @@ async def _take_all(
     state.state = "ended"
 
 
-async def _take_rest(source: Finishing, untaken: list[Batch], intake: Intake, context: Context) -> None:
-    """Takes in what a source had begun or been sent before it was ended, the batch that still waited for room first.
-    What there is no time or room for is lost, and counted, unless it can be read again."""
+async def _take_rest(source: Receiving, untaken: list[Batch], intake: Intake, context: Context) -> None:
+    """Takes in what a source was sent before it was ended, the batch that still waited for room first. What there is
+    no time or room for is lost, and counted."""
 
     async def take() -> None:
-        for batch in [*untaken]:
-            await intake.take(batch, untaken)
+        if untaken:
+            await intake.take([*untaken], untaken)
         async with aclosing(source.rest()) as rest:
             async for batch in rest:
-                await intake.take(batch, untaken)
+                await intake.take((batch,), untaken)
 
     taking = asyncio.ensure_future(take())
     try:
@@ -245,20 +247,13 @@ async def _take_rest(source: Finishing, untaken: list[Batch], intake: Intake, co
         (failure,) = await asyncio.gather(taking, return_exceptions=True)
     if failure is not None:
         why = f"not within {REST_SECONDS:g} s" if late else f"{type(failure).__name__}: {failure}"
-        _say_untaken(untaken, why, context)
-
-
-def _say_untaken(untaken: Sequence[Batch], why: str, context: Context) -> None:
-    """What has an origin lies there still, before the position."""
-    if untaken and all(batch.origin is not None for batch in untaken):
-        log.info("%s was ended in the middle of what it read, which it reads again: %s", context.name, why)
-        return
-    log.warning("%s was ended before all that had been sent to it could be taken in: %s", context.name, why)
-    context.meter.add(LOST, sum(batch.size_bytes for batch in untaken), (context.name, "ended"))
+        lost_bytes = sum(batch.size_bytes for batch in untaken)
+        log.warning("%s was ended before all that had been sent to it could be taken in: %s", context.name, why)
+        context.meter.add(LOST, lost_bytes, (context.name, "ended"))
 
 
 @asynccontextmanager
-async def _closing(source: Source) -> AsyncIterator[AsyncIterator[Batch]]:
+async def _closing(source: Source) -> AsyncIterator[AsyncIterator[Batch | Sequence[Batch]]]:
     """The source's batches; a generator is closed before the source is."""
     batches = source.batches()
     try:

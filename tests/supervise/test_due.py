@@ -63,7 +63,7 @@ class Scene:
         self.intake = Intake(cast("Spool", Put()), chain, worker, clock, Meter())
 
     async def give(self) -> None:
-        await self.intake.take(Logs("file", (), b"a line\n", 1))
+        await self.intake.take([Logs("file", (), b"a line\n", 1)])
 
     async def pass_seconds(self, seconds: int) -> None:
         for _ in range(seconds):

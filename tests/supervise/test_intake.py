@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
-from agent.batch import Batch, Origin
+from agent.batch import Batch
 from agent.contract import Context
 from agent.ownlogs import correlation_id
+from agent.spool.records import Taken
 from agent.spool.spool import Spool
 from agent.supervise import intake, pipeline
 from agent.supervise.intake import SourceState
@@ -230,27 +231,26 @@ async def test_a_source_that_is_ended_once_more_while_it_gives_its_rest_leaves_n
         assert closed.is_set()
 
 
-async def test_what_can_be_read_again_and_found_no_room_when_its_source_was_ended_is_not_lost(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+async def test_what_a_source_gives_together_is_put_into_the_spool_as_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Begun(Sent):
-        async def batches(self) -> AsyncIterator[Batch]:
-            yield replace(line(self.name, 1), origin=Origin("a.log", 0, 7))
-
-    monkeypatch.setattr(intake, "REST_SECONDS", 0.01)
-    sink, waiting = Sink(), asyncio.Event()
-
-    async def wait_for_room(self: Spool, batches: Sequence[Batch]) -> None:
-        waiting.set()
+    async def together(ctx: Context) -> AsyncIterator[Sequence[Batch]]:
+        yield [replace(line(ctx.name, 1), positions=()), line(ctx.name, 2)]
         await forever()
 
-    monkeypatch.setattr(Spool, "wait_for_room", wait_for_room)
-    collect = [configured("collect", "sent", Begun)]
-    async with running(tmp_path, collect, export=[configured("export", "sink", sink)]) as agent:
-        await waiting.wait()
-        await pipeline.end(agent.pipeline.collecting)
-        assert agent.meter.numbers("telemetry_agent_source_lost_total") == {}
-    assert "could be taken in" not in caplog.text
+    puts: list[list[bytes]] = []
+    put = Spool.put
+
+    def noting(self: Spool, taken: Taken, *, urgent: bool = False) -> Awaitable[None]:
+        puts.append([batch.block for batch in taken.batches if batch.source == "two"])
+        assert [position.value for source, position in taken.positions if source == "two"] in ([], ["2"])
+        return put(self, taken, urgent=urgent)
+
+    monkeypatch.setattr(Spool, "put", noting)
+    sink = Sink()
+    async with running(tmp_path, [source("two", together)], export=[configured("export", "sink", sink)]):
+        await sink.wait_for("two 1", "two 2")
+    assert [blocks for blocks in puts if blocks] == [[b"two 1\n", b"two 2\n"]]
 
 
 async def test_batches_are_closed_before_their_source_is(tmp_path: Path) -> None:

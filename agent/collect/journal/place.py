@@ -1,8 +1,7 @@
 """This file is where a journal was read to: the cursor of the last entry that was handed on, as the spool keeps it.
 
-An empty cursor stands before the oldest entry there is. Only the last batch of a block carries the new cursor: the
-batches before it may be committed without it, and are then read again after a crash; a source that is ended gives the
-rest of its block first. The other way round they would be passed over.
+An empty cursor stands before the oldest entry there is. The last batch of a block carries the new cursor for all of
+them: they are handed on together, and are durable in one commit.
 """
 
 from __future__ import annotations

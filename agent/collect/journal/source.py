@@ -6,8 +6,7 @@ handed on whole, and only then the next: while the spool is full journalctl wait
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -46,10 +45,8 @@ class JournalSource:
         self._journalctl = Following(options, context, worker, self._batches.fields)
         self._cursor = context.positions.get(KEY)
         self._committed_at = self._clock.monotonic_seconds()
-        self._begun: deque[Logs] = deque()
-        """What of a block was not given yet."""
 
-    async def batches(self) -> AsyncGenerator[Batch, None]:
+    async def batches(self) -> AsyncGenerator[Batch | Sequence[Batch], None]:
         if self._cursor is None:  # committed at once: what is written from now on is read, whatever happens
             self._cursor = await self._worker.run(self._first)
             yield self._moved(self._cursor)
@@ -60,16 +57,9 @@ class JournalSource:
                 self._cursor = ""
                 continue
             batches, cursor = await self._worker.run(self._take, block)
-            self._begun += batches
-            while self._begun:
-                yield self._begun.popleft()
+            if batches:
+                yield batches
             self._cursor = cursor
-
-    async def rest(self) -> AsyncGenerator[Batch, None]:
-        """What is left of the block that was begun: the last of it moves the position, without which all of it would
-        be read again."""
-        while self._begun:
-            yield self._begun.popleft()
 
     async def reread(self, origin: Origin) -> Logs | None:
         """The records at ``origin`` as they were handed on, or None where the journal no longer has them."""
@@ -102,7 +92,7 @@ class JournalSource:
         return self._journalctl.newest() if self._options.start_at == "end" else ""
 
     def _take(self, block: bytes) -> tuple[list[Logs], str]:
-        """The batches of a block and the cursor behind it, which only the last of them carries."""
+        """The batches of a block and the cursor behind it, which the last of them carries for all."""
         before = self._cursor or ""
         cursor = cursor_of(last_line(block)) or before
         block, own = without(block, self._own.members, self._own.since_us)

@@ -61,6 +61,7 @@ class Reading:
         self.meter = Meter()
         self.committed: dict[str, str] = {}
         self.batches: list[Logs] = []
+        self.given: list[list[Logs]] = []
         self.source: JournalSource | None = None
 
     def group(self, line: str) -> None:
@@ -91,11 +92,12 @@ class Reading:
                 got: list[bytes] = []
                 async with asyncio.timeout(30):
                     while len(got) < lines:
-                        batch = await anext(batches)
-                        assert isinstance(batch, Logs)
-                        self.batches.append(batch)
-                        got += batch.records()
-                        self.committed.update({p.key: p.value for p in batch.positions if p.value is not None})
+                        given = await anext(batches)
+                        self.given.append(together := [given] if isinstance(given, Logs) else list(given))
+                        self.batches += together
+                        for batch in together:
+                            got += batch.records()
+                            self.committed.update({p.key: p.value for p in batch.positions if p.value is not None})
                 return got
 
             try:
@@ -287,8 +289,7 @@ async def test_at_the_very_first_start_the_place_is_committed_before_anything_is
         assert (first.count, first.positions) == (0, (Position("cursor", last),))
         assert journal.follows() == []
         journal.write("one")
-        second = await anext(batches)
-        assert isinstance(second, Logs)
+        (second,) = await anext(batches)
         assert second.records() == [b"one"]
         await batches.aclose()
 
@@ -519,36 +520,19 @@ async def test_an_entry_that_is_too_large_is_counted_and_the_next_one_read(
     assert (("cut_bytes", "476"),) in [pairs for batch in reading.batches for pairs in batch.metadata.values()]
 
 
-async def test_only_the_last_batch_of_a_block_moves_the_position(reading: Reading, journal: FakeJournal) -> None:
-    for number in range(20):
-        last = journal.write(f"line {number}", unit=f"unit{number % 4}.service")
-    async with reading.open() as read:
-        await read(20)
-    records = [batch for batch in reading.batches if batch.count]
-    block: list[object] = []
-    for batch in records:  # one batch of each label set in a block, and journalctl may be slow enough for two of them
-        assert batch.labels not in block
-        block = [] if batch.positions else [*block, batch.labels]
-    assert sum(bool(batch.positions) for batch in records) < len(records)
-    assert records[-1].positions[0].value == last[0]
-
-
-async def test_a_source_that_is_ended_in_the_middle_of_a_block_gives_the_rest_so_that_none_of_it_is_read_again(
+async def test_one_position_stands_for_all_batches_of_a_block_which_are_given_together(
     reading: Reading, journal: FakeJournal
 ) -> None:
     for number in range(20):
         last = journal.write(f"line {number}", unit=f"unit{number % 4}.service")
     async with reading.open() as read:
-        given = len(await read(1))
-        while reading.batches[-1].positions:  # one slow journalctl, and a block of a single entry
-            given += len(await read(1))
-        assert reading.source is not None
-        rest = [batch async for batch in reading.source.rest()]
-        assert [batch async for batch in reading.source.rest()] == []
-    assert given < 20
-    assert rest[-1].positions
-    if given + sum(batch.count for batch in rest) == 20:
-        assert rest[-1].positions[0].value == last[0]
+        await read(20)
+    blocks = [together for together in reading.given if sum(batch.count for batch in together)]
+    for together in blocks:
+        assert len({batch.labels for batch in together}) == len(together)
+        assert [bool(batch.positions) for batch in together] == [False] * (len(together) - 1) + [True]
+    assert len(blocks) < len(reading.batches)
+    assert blocks[-1][-1].positions[0].value == last[0]
 
 
 async def test_at_rest_nothing_is_woken(reading: Reading, journal: FakeJournal) -> None:
