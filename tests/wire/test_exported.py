@@ -87,6 +87,12 @@ def test_samples_come_back_bit_for_bit(samples: list[tuple[bytes, bytes]]) -> No
     assert (again.labels, again.families, again.first_time_ns) == (batch.labels, batch.families, TIME_NS)
 
 
+def test_a_log_that_tells_of_a_time_before_1970_comes_back_with_it() -> None:
+    (batch,) = back(lines(logs([b"1969-07-20 20:17:40 landed"], times_ns=array("q", [-14_182_940_000_000_000]))))
+    assert isinstance(batch, Logs)
+    assert batch.times_ns == array("q", [-14_182_940_000_000_000])
+
+
 def test_a_staleness_marker_stays_one() -> None:
     marker = struct.pack("<Q", 0x7FF0000000000002)
     batch = Metrics("host", (), (b"up",), array("d", marker), first_time_ns=1)
@@ -121,7 +127,8 @@ GOOD = {"signal": "logs", "source": "s", "time_ns": 5, "line": "x"}
         ({"line": None}, "neither line nor line_base64"),
         ({"line": None, "line_base64": "!"}, "line_base64"),
         ({"time_ns": "yesterday"}, "yesterday"),
-        ({"time_ns": -1}, "time_ns -1"),
+        ({"time_ns": -(1 << 70)}, "time_ns -"),
+        ({"signal": "metrics", "series": "up", "value": 1.0, "time_ns": -1}, "time_ns -1"),
         ({"time_ns": 1 << 70}, "time_ns"),
         ({"severity": 999}, "severity 999"),
         ({"signal": "metrics", "series": "up"}, "neither value nor value_bits"),
