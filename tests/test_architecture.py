@@ -18,7 +18,7 @@ MODULES = {
 
 SHARED = frozenset(
     {"wire", "contract", "batch", "errors", "options", "clock", "host", "worker", "http", "secrets"}
-    | {"ownmetrics", "ownfamilies", "ownlogs", "ownlogfiles", "ownlogrotation", "ownlogwriter", "ownjournal", "audit"}
+    | {"ownmetrics", "ownfamilies", "ownlogs"}
 )
 """What every stage may import; these import only each other."""
 

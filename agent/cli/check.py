@@ -102,7 +102,7 @@ def _directories(config: Config) -> Iterator[tuple[str, str]]:
     """Each option of ``[agent]`` that names a directory to write to, and why that cannot be used."""
     yield "state_dir", _directory_fault(config.agent.state_dir)
     if config.agent.log_files:
-        from agent.ownlogfiles import log_directory
+        from agent.ownlogs.files import log_directory
 
         directory = log_directory(config.agent.log_dir, os.environ)
         inside = directory.resolve().is_relative_to((Path(config.agent.state_dir) / "spool").resolve())

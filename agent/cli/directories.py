@@ -44,7 +44,7 @@ def directory(config: Path, environ: Mapping[str, str], key: Key) -> Path:
 
 def log_dir(config: Path, environ: Mapping[str, str]) -> Path:
     """Where the agent that runs with ``config`` writes its own log files, where it does."""
-    from agent.ownlogfiles import log_directory
+    from agent.ownlogs.files import log_directory
 
     given = environ.get("TELEMETRY_AGENT__AGENT__LOG_DIR") or _written(config, "agent", "log_dir", str)
     if given and "${" in given:

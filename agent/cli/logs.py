@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from agent.cli.logs_reading import Reader, in_order
 from agent.cli.logs_wanted import LEVELS, Wanted, wanted
 from agent.errors import AgentError
-from agent.ownlogfiles import KINDS, Kind, current, rotated_in
+from agent.ownlogs.files import KINDS, Kind, current, rotated_in
 
 if TYPE_CHECKING:
     import argparse

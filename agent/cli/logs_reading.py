@@ -11,7 +11,7 @@ import heapq
 import os
 from typing import IO, TYPE_CHECKING, Final
 
-from agent.ownlogfiles import Kind, Rotated, current, rotated_in
+from agent.ownlogs.files import Kind, Rotated, current, rotated_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 from msgspec import Struct, field
 
 from agent.errors import NoData
-from agent.ownlogs import Repeating
+from agent.ownlogs.lines import Repeating
 from agent.worker import Worker
 
 if TYPE_CHECKING:

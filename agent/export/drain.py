@@ -32,7 +32,7 @@ from agent.errors import Hold, Refusal, Reject, Retry, TooLarge
 from agent.export.delivery import Delivery, Fault, Outcome, judged
 from agent.export.lane import LaneState
 from agent.export.request import Requests
-from agent.ownlogs import Repeating, correlated
+from agent.ownlogs.lines import Repeating, correlated
 from agent.ownmetrics import Meter
 from agent.wire.entries import Sendable
 

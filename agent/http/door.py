@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from agent.http.answering import ASKING_SECONDS, Answering
-from agent.ownlogs import Repeating
+from agent.ownlogs.lines import Repeating
 
 if TYPE_CHECKING:
     import socket

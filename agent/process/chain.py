@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from agent.batch import Batch, Logs, Position
 from agent.clock import NANOSECONDS, Clock, Time, now
 from agent.contract import Flow, Held, Processor
-from agent.ownlogs import Repeating
+from agent.ownlogs.lines import Repeating
 from agent.ownmetrics import Meter
 
 log = logging.getLogger("telemetry_agent.process")

@@ -24,7 +24,7 @@ from msgspec.structs import replace
 from agent.batch import Batch, Labels
 from agent.clock import NANOSECONDS
 from agent.contract import Held
-from agent.ownlogs import Repeating
+from agent.ownlogs.lines import Repeating
 from agent.process.buckets import OTHER, Bucket, Buckets
 from agent.process.fields.reader import Reader
 from agent.process.fields.values import text_of

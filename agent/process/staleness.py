@@ -28,7 +28,7 @@ from msgspec.structs import replace
 
 from agent.batch import Batch, Labels, Metrics
 from agent.contract import Held
-from agent.ownlogs import Repeating
+from agent.ownlogs.lines import Repeating
 
 if TYPE_CHECKING:
     from agent.clock import Time

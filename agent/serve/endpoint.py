@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Struct
 
-from agent.audit import Refusals, credential
 from agent.clock import NANOSECONDS
 from agent.errors import AgentError
 from agent.http.answering import Sent
 from agent.http.asked import http_date, parameters
-from agent.ownlogs import Repeating
+from agent.ownlogs.audit import Refusals, credential
+from agent.ownlogs.lines import Repeating
 from agent.secrets import resolve
 from agent.serve.options import ServeOptions, split_listen
 from agent.serve.routes import (

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from agent.errors import SpoolDamaged, SpoolFull
-from agent.ownlogs import Repeating
+from agent.ownlogs.lines import Repeating
 from agent.spool import keeping
 from agent.spool.in_use import PATIENCE_SECONDS, RETRY_SECONDS
 from agent.spool.records import Group, Passed, Quarantined, Taken

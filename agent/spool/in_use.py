@@ -13,11 +13,11 @@ from contextlib import suppress
 from functools import partial
 from typing import Protocol, TypeVar
 
-from agent import audit
 from agent.clock import Clock
 from agent.errors import SpoolDamaged, SpoolFull
 from agent.host import Host
-from agent.ownlogs import Repeating
+from agent.ownlogs import audit
+from agent.ownlogs.lines import Repeating
 from agent.ownmetrics import Meter
 from agent.spool import keeping
 from agent.spool.positions_copy import small_of

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from agent import __version__, audit
+from agent import __version__
+from agent.ownlogs import audit
 
 if TYPE_CHECKING:
     from agent.config.difference import Shown

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from agent import audit
 from agent.errors import AgentError
+from agent.ownlogs import audit
 from agent.spool import replay
 from agent.supervise.pipeline import Pipeline
 from agent.supervise.status import Status, ledger_document

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from agent.audit import Refusals
 from agent.clock import SystemClock
 from agent.errors import AgentError, ConfigError, StateHeld
+from agent.ownlogs.audit import Refusals
 
 if TYPE_CHECKING:
     from agent.clock import Clock

@@ -18,7 +18,7 @@ from agent.batch import Batch
 from agent.clock import Clock
 from agent.config.model import Configured
 from agent.contract import Context, Receiving, Source
-from agent.ownlogs import Repeating, correlated
+from agent.ownlogs.lines import Repeating, correlated
 from agent.ownmetrics import Meter
 from agent.process.chain import Chain, Step
 from agent.spool.records import Taken

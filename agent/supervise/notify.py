@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from agent.clock import Clock
-from agent.ownlogs import Repeating
+from agent.ownlogs.lines import Repeating
 
 log = logging.getLogger("telemetry_agent.supervise")
 

@@ -22,7 +22,7 @@ from agent.clock import Clock, SystemClock
 from agent.config.model import Config
 from agent.errors import AgentError, ConfigError, SpoolDamaged, SpoolFull
 from agent.host import Host
-from agent.ownlogs import OwnLogs, open_logs
+from agent.ownlogs.lines import OwnLogs, open_logs
 from agent.ownmetrics import Meter
 from agent.secrets import Secrets
 from agent.serve.health import Health
@@ -48,7 +48,7 @@ from agent.worker import Worker
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from agent.ownlogwriter import Writer
+    from agent.ownlogs.writer import Writer
 
 log = logging.getLogger("telemetry_agent.supervise")
 
@@ -119,8 +119,8 @@ def _log_files(agent: Agent) -> Iterator[None]:
     if not options.log_files:
         yield
         return
-    from agent.ownlogfiles import log_directory
-    from agent.ownlogwriter import writing
+    from agent.ownlogs.files import log_directory
+    from agent.ownlogs.writer import writing
 
     directory = log_directory(options.log_dir, agent.host.environ)
     if directory.resolve().is_relative_to(agent.host.spool_dir.resolve()):

@@ -138,7 +138,7 @@ def test_logs_loads_neither_what_writes_them_nor_the_configurations_components(c
     status, modules = loaded("logs", "--config", config, "--dir", str(tmp_path))
     assert status == 0
     assert strangers(modules, HEAVY | NETWORK | SPARE | {"sqlite3"}) == []
-    assert {"agent.ownlogwriter", "agent.ownlogrotation", "agent.config.load"} & modules == set()
+    assert {"agent.ownlogs.writer", "agent.ownlogs.rotation", "agent.config.load"} & modules == set()
     assert len(modules) <= 90
 
 

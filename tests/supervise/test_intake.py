@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from agent.batch import Batch
 from agent.contract import Context
-from agent.ownlogs import correlation_id
+from agent.ownlogs.lines import correlation_id
 from agent.spool.records import Taken
 from agent.spool.spool import Spool
 from agent.supervise import intake, pipeline

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from agent.ownlogs import unmasked
+from agent.ownlogs.lines import unmasked
 from agent.ownmetrics import Meter
 from agent.supervise.performance import Performance, note_performance
 from agent.wire.ownline import as_json, as_text

@@ -18,7 +18,7 @@ from agent.collect.journal.directories import PLACES, directories
 from agent.collect.journal.lines import Lines
 from agent.collect.journal.place import Replaced, Resumed
 from agent.errors import AgentError
-from agent.ownlogs import Repeating
+from agent.ownlogs.lines import Repeating
 from agent.wire.journaljson import boot_of_cursor, cursor_of, last_line
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from agent.collect.syslog.connection import Connection, Refused
 from agent.collect.syslog.datagrams import Datagrams
 from agent.collect.syslog.listening import BACKLOG
-from agent.ownlogs import Repeating
+from agent.ownlogs.lines import Repeating
 
 if TYPE_CHECKING:
     import ssl

@@ -21,7 +21,7 @@ from agent.batch import Metrics
 from agent.contract import Receipt, Rejection
 from agent.errors import Refusal, Reject, TooLarge
 from agent.export.remote_write.answers import refusal_of
-from agent.ownlogs import Repeating
+from agent.ownlogs.lines import Repeating
 from agent.wire.remotewrite import RemoteWrite1
 from agent.worker import Worker
 

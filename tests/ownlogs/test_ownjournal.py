@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from agent import ownjournal
-from agent.ownjournal import Journal
-from agent.ownlogs import OwnLogs, open_logs
+from agent.ownlogs import journal as ownjournal
+from agent.ownlogs.journal import Journal
+from agent.ownlogs.lines import OwnLogs, open_logs
 from agent.ownmetrics import Meter
 from tests.wire.test_journalentry import fields
 

@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from agent import audit
-from agent.audit import INTERVAL_SECONDS, Refusals
 from agent.config.load import load
 from agent.errors import AgentError
 from agent.host import Host
+from agent.ownlogs import audit
+from agent.ownlogs.audit import INTERVAL_SECONDS, Refusals
 from agent.ownmetrics import Meter
 from agent.secrets import UNSHOWN, Secrets
 from agent.serve.endpoint import open_endpoint
@@ -358,7 +358,7 @@ async def test_what_was_taken_back_before_a_replay_failed_stands_in_it_too(
 def test_what_runs_the_agent_imports_nothing_that_writes_log_files() -> None:
     code = "import sys, agent.supervise.run; print(*sys.modules)"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
-    unwanted = {"agent.ownlogwriter", "agent.ownlogrotation", "agent.ownlogfiles", "agent.supervise.performance"}
+    unwanted = {"agent.ownlogs.writer", "agent.ownlogs.rotation", "agent.ownlogs.files", "agent.supervise.performance"}
     assert unwanted & set(ran.stdout.split()) == set()
 
 

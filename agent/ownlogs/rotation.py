@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from datetime import date, datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, Final
 
-from agent.ownlogfiles import KINDS, Kind, Rotated, current, rotated_in
+from agent.ownlogs.files import KINDS, Kind, Rotated, current, rotated_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.ownlogs import OwnLogs, Repeating, correlated, correlation_id, is_journal, level_name, open_logs
+from agent.ownlogs.lines import OwnLogs, Repeating, correlated, correlation_id, is_journal, level_name, open_logs
 from agent.ownmetrics import Meter
 from agent.wire.ownline import timestamp
 from agent.worker import Worker

@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
-from agent.ownlogfiles import KINDS, Kind, current
-from agent.ownlogrotation import LogFiles
-from agent.ownlogs import Repeating
+from agent.ownlogs.files import KINDS, Kind, current
+from agent.ownlogs.lines import Repeating
+from agent.ownlogs.rotation import LogFiles
 from agent.wire.ownline import as_json
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from agent.clock import Clock
     from agent.host import Host
     from agent.options import AgentOptions
-    from agent.ownlogs import OwnLogs
+    from agent.ownlogs.lines import OwnLogs
     from agent.ownmetrics import Meter
 
 log = logging.getLogger("telemetry_agent.ownlogs")

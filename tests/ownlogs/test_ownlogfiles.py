@@ -15,14 +15,14 @@ from typing import Any
 
 import pytest
 
-from agent import audit
 from agent.collect.file.rotation import SpoolGuard
 from agent.host import Host
 from agent.options import AgentOptions
-from agent.ownlogfiles import KINDS, current, log_directory, rotated_in
-from agent.ownlogrotation import FILES_IN_BOUND, LogFiles
-from agent.ownlogs import OwnLogs, open_logs
-from agent.ownlogwriter import AGAIN_SECONDS, MOST_WAITING_BYTES, Writer, writing
+from agent.ownlogs import audit
+from agent.ownlogs.files import KINDS, current, log_directory, rotated_in
+from agent.ownlogs.lines import OwnLogs, open_logs
+from agent.ownlogs.rotation import FILES_IN_BOUND, LogFiles
+from agent.ownlogs.writer import AGAIN_SECONDS, MOST_WAITING_BYTES, Writer, writing
 from agent.ownmetrics import Meter
 from agent.secrets import Secrets
 from tests.fakes import FakeClock
@@ -324,7 +324,7 @@ def test_leaving_does_not_wait_for_a_disk_that_hangs_for_ever(own: Logging, monk
         return 1
 
     monkeypatch.setattr(LogFiles, "append", hang)
-    monkeypatch.setattr("agent.ownlogwriter.CLOSING_SECONDS", 0.01)
+    monkeypatch.setattr("agent.ownlogs.writer.CLOSING_SECONDS", 0.01)
     with own.running():
         log.info("x")
         assert hung.wait(60)

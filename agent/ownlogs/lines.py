@@ -25,7 +25,7 @@ from agent.wire.ownline import MOST_DEPTH, MOST_ENTRIES, as_json, as_text, plain
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from agent.ownjournal import Journal
+    from agent.ownlogs.journal import Journal
     from agent.ownmetrics import Meter
 
 Format = Literal["auto", "json", "text"]
@@ -33,7 +33,7 @@ Level = Literal["debug", "info", "warning", "error"]
 
 OURS: Final = "telemetry_agent"
 AUDIT: Final = f"{OURS}.audit"
-"""The logger of ``agent.audit``, which no log level silences."""
+"""The logger of ``agent.ownlogs.audit``, which no log level silences."""
 
 PATIENCE_SECONDS: Final = 0.02
 REMINDER_SECONDS: Final = 3600.0
@@ -323,7 +323,7 @@ def _unformattable(record: logging.LogRecord, error: Exception) -> logging.LogRe
 
 def _entries() -> Journal | None:
     """A way into the journal, where there can be one."""
-    from agent.ownjournal import Journal
+    from agent.ownlogs.journal import Journal
 
     try:
         return Journal()
