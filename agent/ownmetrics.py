@@ -151,7 +151,9 @@ READINGS: Mapping[str, Declared] = {
     ),
     # the lanes
     "telemetry_agent_waiting_records": Declared(
-        "gauge", ("lane",), "Records in the spool that a lane has yet to send."
+        "gauge",
+        ("lane",),
+        "Records in the spool that a lane has yet to send, as of the last commit: the newest cycle may be sent already.",
     ),
     "telemetry_agent_waiting_bytes": Declared("gauge", ("lane",), "Bytes in the spool that a lane has yet to send."),
     "telemetry_agent_oldest_waiting_seconds": Declared(
