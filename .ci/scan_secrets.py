@@ -34,7 +34,7 @@ KINDS: dict[str, re.Pattern[bytes]] = {
 }
 """What is looked for, by the words it is reported with."""
 
-SAMPLES: tuple[str, ...] = ("tests/process/redact/test_redact*.py", "tests/test_ci.py")
+SAMPLES: tuple[str, ...] = ("tests/process/redact/test_redact*.py", "tests/fuzz/corpus/redact/*", "tests/test_ci.py")
 """Files that are made of samples: what the redaction removes, and what this scan finds."""
 
 

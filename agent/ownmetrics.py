@@ -153,7 +153,7 @@ READINGS: Mapping[str, Declared] = {
     "telemetry_agent_waiting_records": Declared(
         "gauge",
         ("lane",),
-        "Records in the spool that a lane has yet to send, as of the last commit: the newest cycle may be sent already.",
+        "Records in the spool that a lane has yet to send, as of the last commit: the newest may be sent already.",
     ),
     "telemetry_agent_waiting_bytes": Declared("gauge", ("lane",), "Bytes in the spool that a lane has yet to send."),
     "telemetry_agent_oldest_waiting_seconds": Declared(
