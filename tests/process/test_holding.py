@@ -148,7 +148,7 @@ class World:
                 spool.store.connection.set_trace_callback(self.snap)
             for turn, (key, index, lines) in enumerate(self._left(spool)):
                 await spool.operate(self.snap)
-                await intake.take(block(key, index, lines))
+                await intake.take([block(key, index, lines)])
                 await spool.operate(self.snap)
                 self.clock.move(1.0)
                 await intake.due()
@@ -325,7 +325,7 @@ async def test_a_source_that_is_stopped_inside_a_step_leaves_held_records_and_po
     monkeypatch.setitem(PROCESSORS, "window", lambda state: slow)
     world = World(tmp_path, SCRIPT, ["window"])
     async with world.open() as (spool, intake):
-        taking = asyncio.create_task(intake.take(block("a", 0, [b"one", b"two"])))
+        taking = asyncio.create_task(intake.take([block("a", 0, [b"one", b"two"])]))
         await asyncio.to_thread(slow.inside.wait, 60)
         taking.cancel()
         with pytest.raises(asyncio.CancelledError):

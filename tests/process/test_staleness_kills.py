@@ -41,14 +41,14 @@ class Cycles(World):
                 spool.store.connection.set_trace_callback(self.snap)
             done = int(spool.positions("host").get("cycle", "0"))
             for number in range(done, len(CYCLES) + 2):
-                await intake.take(cycle(number))
+                await intake.take([cycle(number)])
                 await spool.operate(self.snap)
                 self.clock.move(15.0)
                 if number % 2:
                     await spool.flush()
                     await self.deliver(spool)
             for number in (len(CYCLES) + 2, len(CYCLES) + 3):
-                await intake.take(cycle(number))
+                await intake.take([cycle(number)])
             await spool.flush()
             await self.deliver(spool)
             await spool.flush()
